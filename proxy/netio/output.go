@@ -1,0 +1,94 @@
+package netio
+
+import "net/netip"
+
+// Datagram is a message on its way out.
+type Datagram struct {
+	Data  []byte
+	Dst   netip.AddrPort
+	Local netip.Addr // the source to use on a wildcard listener; may be invalid
+}
+
+// batchWriter sends messages. It never blocks for long: what cannot be sent
+// is dropped and counted.
+type batchWriter interface {
+	writeBatch(msgs []Datagram)
+}
+
+// Output collects what a worker sends, on every listener, and hands it to
+// the kernel in batches. It belongs to one worker: it is not safe for
+// concurrent use.
+type Output struct {
+	senders []sender
+	waiting bool // some sender may hold messages
+}
+
+// sender is the part of an Output that belongs to one listener. Messages are
+// packed into one arena: a batch of usual size stays in the CPU's cache.
+type sender struct {
+	w     batchWriter
+	arena []byte // len is what is queued; cap leaves room for one more Slot
+	msgs  []Datagram
+}
+
+func newOutput(batch int, writers []batchWriter) *Output {
+	o := &Output{senders: make([]sender, len(writers))}
+	for i, w := range writers {
+		o.senders[i] = sender{
+			w:     w,
+			arena: make([]byte, 0, maxDatagram+batch*1024),
+			msgs:  make([]Datagram, 0, batch),
+		}
+	}
+	return o
+}
+
+// Slot returns an empty slice with room for the largest datagram, to append
+// one message into. It is valid until the next call of Slot, Push or Flush.
+func (o *Output) Slot(listener int) []byte {
+	s := &o.senders[listener]
+	if cap(s.arena)-len(s.arena) < maxDatagram {
+		s.flush()
+	}
+	used := len(s.arena)
+	return s.arena[used : used : used+maxDatagram]
+}
+
+// Push queues the first n bytes of the last Slot to be sent to dst. On a
+// wildcard listener local is the address to send from; when it is invalid
+// the kernel chooses. The message leaves when the handler has returned, or
+// when the batch is full. One that has outgrown its Slot is dropped and
+// counted as a send error.
+func (o *Output) Push(listener, n int, dst netip.AddrPort, local netip.Addr) {
+	s := &o.senders[listener]
+	if n > maxDatagram {
+		n, dst = 0, netip.AddrPort{}
+	}
+	used := len(s.arena)
+	s.arena = s.arena[:used+n]
+	s.msgs = append(s.msgs, Datagram{Data: s.arena[used : used+n : used+n], Dst: dst, Local: local})
+	o.waiting = true
+	if len(s.msgs) == cap(s.msgs) {
+		s.flush()
+	}
+}
+
+// Flush sends what is queued. The worker does so after each call of its
+// handler.
+func (o *Output) Flush() {
+	if !o.waiting {
+		return
+	}
+	o.waiting = false
+	for i := range o.senders {
+		o.senders[i].flush()
+	}
+}
+
+func (s *sender) flush() {
+	if len(s.msgs) > 0 {
+		s.w.writeBatch(s.msgs)
+		s.msgs = s.msgs[:0]
+	}
+	s.arena = s.arena[:0]
+}

@@ -1,0 +1,236 @@
+package netio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is one packet of a received batch.
+type Packet struct {
+	Data  []byte         // the worker's buffer: valid until Datagrams returns
+	Src   netip.AddrPort // unmapped; the zone of a link-local address is its interface's index
+	Local netip.Addr     // the address that it was sent to
+}
+
+// DatagramHandler takes what one worker receives. It is never called
+// concurrently with itself. When it has returned the worker sends what is in
+// its Output. An empty datagram is delivered like any other.
+type DatagramHandler interface {
+	Datagrams(pkts []Packet)
+}
+
+// ErrClosed is returned for what was closed, or is about to be.
+var ErrClosed = errors.New("netio: closed")
+
+// UDPConfig is the configuration of all UDP listeners.
+type UDPConfig struct {
+	// Workers is the number of sockets of each listener, and of threads that
+	// read them. Zero means one for each CPU that Go uses.
+	Workers int
+	// Batch is the most packets that one system call moves. Zero means 64.
+	Batch int
+	// ReceiveBuffer and SendBuffer are the sizes in bytes of a socket's
+	// queues. Zero means 4 MiB, negative the system's default.
+	ReceiveBuffer int
+	SendBuffer    int
+}
+
+func (c UDPConfig) withDefaults() UDPConfig {
+	if c.Workers <= 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Batch <= 0 {
+		c.Batch = 64
+	}
+	if c.ReceiveBuffer == 0 {
+		c.ReceiveBuffer = 4 << 20
+	}
+	if c.SendBuffer == 0 {
+		c.SendBuffer = 4 << 20
+	}
+	return c
+}
+
+// UDP is all UDP listeners of the process.
+type UDP struct {
+	cfg    UDPConfig
+	groups [][]*udpSocket // by listener, then by worker
+
+	stopping atomic.Bool
+
+	mu      sync.RWMutex // held for reading while a descriptor is in use outside Run
+	running bool
+	closed  bool
+}
+
+// ListenUDP binds addrs; a listener's index is its position there. It fails
+// when any of them is taken, by whomever.
+func ListenUDP(cfg UDPConfig, addrs []netip.AddrPort) (*UDP, error) {
+	u := &UDP{cfg: cfg.withDefaults()}
+	for _, a := range addrs {
+		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		if !a.Addr().IsValid() {
+			u.closeSockets()
+			return nil, fmt.Errorf("listen udp: no address given for listener %d", len(u.groups))
+		}
+		group, err := bindGroup(a, u.cfg.Workers, u.cfg)
+		if err != nil {
+			u.closeSockets()
+			return nil, err
+		}
+		u.groups = append(u.groups, group)
+	}
+	return u, nil
+}
+
+// LocalAddr is the address of a listener, with its real port when 0 was
+// asked for.
+func (u *UDP) LocalAddr(listener int) netip.AddrPort { return u.groups[listener][0].addr }
+
+// Run reads all listeners until ctx ends, and closes them. newHandler is
+// called once for each listener and worker before anything is read; the
+// Output that it is given belongs to that handler alone. Run returns nil on
+// cancel, and an error when a socket cannot be read any more; the workers
+// have ended then.
+func (u *UDP) Run(ctx context.Context, newHandler func(listener, worker int, out *Output) DatagramHandler) error {
+	u.mu.Lock()
+	if u.closed || u.running {
+		u.mu.Unlock()
+		return ErrClosed
+	}
+	u.running = true
+	u.mu.Unlock()
+	defer u.closeAll()
+
+	workers, err := u.newWorkers(newHandler)
+	defer func() {
+		for _, w := range workers {
+			w.r.close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, len(workers))
+	for _, w := range workers {
+		go w.run(ended)
+	}
+	left := len(workers)
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+		left--
+	}
+	u.stop()
+	for range left {
+		if e := <-ended; err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+func (u *UDP) newWorkers(newHandler func(int, int, *Output) DatagramHandler) ([]*udpWorker, error) {
+	var workers []*udpWorker
+	for l, group := range u.groups {
+		for i, s := range group {
+			r, err := newUDPReader(s, u.cfg.Batch)
+			if err != nil {
+				return workers, err
+			}
+			writers := make([]batchWriter, len(u.groups))
+			for k := range u.groups {
+				writers[k] = newUDPWriter(u.groups[k][i], u.cfg.Batch)
+			}
+			out := newOutput(u.cfg.Batch, writers)
+			workers = append(workers, &udpWorker{stopping: &u.stopping, r: r, out: out, h: newHandler(l, i, out)})
+		}
+	}
+	return workers, nil
+}
+
+// stop makes every worker end. Shutting down a UDP socket without a peer is
+// answered with ENOTCONN, and wakes its readers all the same.
+func (u *UDP) stop() {
+	u.stopping.Store(true)
+	for _, group := range u.groups {
+		for _, s := range group {
+			_ = unix.Shutdown(s.fd, unix.SHUT_RD)
+		}
+	}
+}
+
+// WriteTo sends one message from any goroutine, at once or not at all. local
+// is used as in Output.Push.
+func (u *UDP) WriteTo(listener int, b []byte, dst netip.AddrPort, local netip.Addr) error {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	s := u.groups[listener][0]
+	if u.closed {
+		return fmt.Errorf("write udp %s: %w", s.addr, ErrClosed)
+	}
+	if err := s.writeTo(b, dst, local); err != nil {
+		return fmt.Errorf("write udp %s to %s: %w", s.addr, dst, err)
+	}
+	return nil
+}
+
+// Close gives up listeners that were never run. Run closes them itself; end
+// its context instead.
+func (u *UDP) Close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.running && !u.closed {
+		u.closed = true
+		u.closeSockets()
+	}
+}
+
+// closeAll ends Run: nothing reads the sockets any more.
+func (u *UDP) closeAll() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	u.closeSockets()
+}
+
+func (u *UDP) closeSockets() {
+	for _, group := range u.groups {
+		for _, s := range group {
+			s.counters.noteDrops(s.drops())
+			unix.Close(s.fd)
+		}
+	}
+}
+
+// udpWorker reads one socket and answers on all listeners.
+type udpWorker struct {
+	stopping *atomic.Bool
+	r        *udpReader
+	out      *Output
+	h        DatagramHandler
+}
+
+func (w *udpWorker) run(ended chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for !w.stopping.Load() {
+		pkts, err := w.r.readBatch()
+		if err != nil {
+			ended <- fmt.Errorf("read udp %s: %w", w.r.s.addr, err)
+			return
+		}
+		if len(pkts) > 0 {
+			w.h.Datagrams(pkts)
+			w.out.Flush()
+		}
+	}
+	ended <- nil
+}

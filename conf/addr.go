@@ -1,0 +1,208 @@
+package conf
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// sipPort is the port of SIP over UDP and TCP (RFC 3261 §19.1.2).
+const (
+	sipPort = 5060
+	dnsPort = 53
+)
+
+// prefix reads an address or a prefix; an address is a prefix of full length.
+func prefix() kind[netip.Prefix] {
+	return scalar("address or prefix", parsePrefix)
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	addrText, _, isPrefix := strings.Cut(text, "/")
+	addr, err := parseAddr(addrText)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if !isPrefix {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%s does not end in a prefix length; write /0 to /%d after the address", quote(text), addr.BitLen())
+	}
+	if p.Addr().Is4In6() {
+		if p.Bits() < 96 {
+			return netip.Prefix{}, fmt.Errorf("%s is wider than all of IPv4; write the IPv4 prefix itself", quote(text))
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%s has bits set behind its prefix length; write %s for the whole network or %s for this one address", quote(text), p.Masked(), p.Addr())
+	}
+	return p, nil
+}
+
+// parseAddr reads a numeric address, and says so when it is something else.
+func parseAddr(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil && looksLikeName(text):
+		return addr, fmt.Errorf("%s is a host name; write its address, because a name is whatever DNS says at the moment", quote(text))
+	case err != nil:
+		return addr, fmt.Errorf("%s is not an IP address; write one such as 192.0.2.1 or 2001:db8::1", quote(text))
+	case addr.Zone() != "":
+		return addr, fmt.Errorf("%s has a zone; write an address that is valid on the whole machine", quote(text))
+	}
+	return addr.Unmap(), nil
+}
+
+// looksLikeName tells a host name from a number with a typing error.
+func looksLikeName(text string) bool {
+	last := text[strings.LastIndexByte(text, '.')+1:]
+	return validHost(text) && strings.ContainsAny(last, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+}
+
+// validHost follows the grammar of RFC 3261 §25.1, and its length limits
+// RFC 1035 §2.3.4.
+func validHost(text string) bool {
+	if text == "" || len(text) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// parseAddrPort reads "address" or "address:port", with IPv6 in brackets when a
+// port follows.
+func parseAddrPort(text string, port uint16) (netip.AddrPort, error) {
+	host, portText, err := splitPort(text)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	addr, err := parseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if portText != "" {
+		if port, err = parsePort(portText); err != nil {
+			return netip.AddrPort{}, err
+		}
+	}
+	if addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return netip.AddrPort{}, fmt.Errorf("%s is not the address of one machine; write a unicast address", quote(text))
+	}
+	return netip.AddrPortFrom(addr, port), nil
+}
+
+// splitPort separates the host, without brackets, from the port.
+func splitPort(text string) (host, port string, err error) {
+	if rest, ok := strings.CutPrefix(text, "["); ok {
+		host, port, ok = strings.Cut(rest, "]")
+		if !ok || port != "" && port[0] != ':' || port == ":" {
+			return "", "", fmt.Errorf("%s is not an address with a port; write [2001:db8::1]:5060", quote(text))
+		}
+		return host, strings.TrimPrefix(port, ":"), nil
+	}
+	if strings.Count(text, ":") > 1 {
+		return text, "", nil
+	}
+	host, port, colon := strings.Cut(text, ":")
+	if colon && port == "" {
+		return "", "", fmt.Errorf("%s ends in a colon; write the port after it, or remove the colon", quote(text))
+	}
+	return host, port, nil
+}
+
+func parsePort(text string) (uint16, error) {
+	var port uint32
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' || port > 65535 {
+			port = 0
+			break
+		}
+		port = port*10 + uint32(c-'0')
+	}
+	if port < 1 || port > 65535 {
+		return 0, fmt.Errorf("%s is not a port; write a number 1 to 65535", quote(text))
+	}
+	return uint16(port), nil
+}
+
+// listener reads a listen address such as udp://192.0.2.1:5060.
+func listener() kind[Listener] {
+	return scalar("URL udp://ADDRESS:PORT or tcp://ADDRESS:PORT", parseListener)
+}
+
+func parseListener(text string) (Listener, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return Listener{}, fmt.Errorf("%s says no transport; write udp://%s or tcp://%s", quote(text), shorten(text), shorten(text))
+	}
+	l := Listener{}
+	switch scheme {
+	case "udp":
+	case "tcp":
+		l.Transport = TransportTCP
+	case "tls", "ws", "wss", "dtls", "sctp":
+		return l, fmt.Errorf("%s:// is not in this version; use udp:// or tcp://", scheme)
+	default:
+		return l, fmt.Errorf("%s is not a transport; use udp:// or tcp://", quote(scheme))
+	}
+	if i := strings.IndexAny(rest, "/?#@"); i >= 0 {
+		return l, fmt.Errorf("%s has a %s behind the transport; write only the address and the port", quote(text), quote(rest[i:i+1]))
+	}
+	if host, port, found := strings.Cut(rest, ":"); host == "*" || host == "" {
+		if !found {
+			port = "5060"
+		}
+		port = shorten(port)
+		return l, fmt.Errorf("%s names no address; write %s://0.0.0.0:%s for all IPv4 addresses and %s://[::]:%s for all IPv6 addresses", quote(text), scheme, port, scheme, port)
+	}
+	addr, err := parseAddrPort(rest, sipPort)
+	l.Addr = addr
+	return l, err
+}
+
+// nameserver reads the address of a DNS server.
+func nameserver() kind[netip.AddrPort] {
+	return scalar("address, with or without port", func(text string) (netip.AddrPort, error) {
+		a, err := parseAddrPort(text, dnsPort)
+		if err == nil && a.Addr().IsUnspecified() {
+			err = fmt.Errorf("%s is not the address of a server; write where it listens", quote(text))
+		}
+		return a, err
+	})
+}
+
+// parseAdvertised reads what phones are told: an address or a name, with or
+// without a port.
+func parseAdvertised(text string) (Advertised, error) {
+	host, portText, err := splitPort(text)
+	if err != nil {
+		return Advertised{}, err
+	}
+	a := Advertised{Host: host}
+	if portText != "" {
+		if a.Port, err = parsePort(portText); err != nil {
+			return a, err
+		}
+	}
+	if validHost(host) && looksLikeName(host) {
+		return a, nil
+	}
+	addr, err := parseAddrPort(host, sipPort)
+	if err == nil && addr.Addr().IsUnspecified() {
+		err = fmt.Errorf("%s is no address that a phone could send to; write the public one", quote(text))
+	}
+	a.Host = addr.Addr().String()
+	return a, err
+}

@@ -1,0 +1,90 @@
+package conf
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// Mode is the way sipward stands in front of the PBX.
+type Mode uint8
+
+// ModeProxy has the PBX see sipward's address.
+const ModeProxy Mode = iota
+
+func (m Mode) String() string { return [...]string{"proxy"}[m] }
+
+// Transport is what a listener speaks.
+type Transport uint8
+
+// The transports.
+const (
+	TransportUDP Transport = iota
+	TransportTCP
+)
+
+func (t Transport) String() string { return [...]string{"udp", "tcp"}[t] }
+
+// Listener is one address that sipward receives on. It is comparable.
+type Listener struct {
+	Transport Transport
+	// Addr is numeric, may be a wildcard, and has a port. IPv4 is never in its
+	// IPv6-mapped form, and the IPv6 wildcard means IPv6 alone.
+	Addr netip.AddrPort
+}
+
+func (l Listener) String() string { return l.Transport.String() + "://" + l.Addr.String() }
+
+// Advertised is what phones are told instead of a listener's own address.
+type Advertised struct {
+	// Host is a host name or an address, IPv6 without brackets.
+	Host string
+	// Port is zero for the listener's own.
+	Port uint16
+}
+
+// String returns the form that belongs into a SIP URI or Via: IPv6 in brackets.
+func (a Advertised) String() string {
+	host := a.Host
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
+		host = "[" + host + "]"
+	}
+	if a.Port == 0 {
+		return host
+	}
+	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+}
+
+// Probe is what is sent to a PBX to learn whether it is up.
+type Probe uint8
+
+// The probes.
+const (
+	ProbeOptions Probe = iota // a SIP OPTIONS; any response is a success
+	ProbeTCP                  // a TCP connection, opened and closed
+	ProbeOff                  // nothing: every PBX counts as up
+)
+
+func (p Probe) String() string { return [...]string{"options", "tcp", "off"}[p] }
+
+// Action is what a guard does with a source that is over its limit.
+type Action uint8
+
+// The actions.
+const (
+	ActionDrop  Action = iota // its messages are dropped without an answer
+	ActionWatch               // nothing; what would have happened is recorded
+)
+
+func (a Action) String() string { return [...]string{"drop", "watch"}[a] }
+
+// LogFormat is how a log record is written.
+type LogFormat uint8
+
+// The log formats.
+const (
+	LogText LogFormat = iota // key=value
+	LogJSON                  // one JSON object a line
+)
+
+func (f LogFormat) String() string { return [...]string{"text", "json"}[f] }

@@ -1,0 +1,288 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// kind says how one type of value is written, and reads it.
+type kind[T any] struct {
+	// name is what the documentation calls it.
+	name  string
+	shape shape
+	// parts are the keys of an item, for a list of sections.
+	parts []string
+	// read reports what is wrong with n, and then returns any value.
+	read func(d *decoder, key string, n *node) T
+}
+
+// decoder reads the values of one configuration.
+type decoder struct {
+	*report
+	// dir is the folder that relative paths start from.
+	dir string
+	// values holds what was written, by key; bad the keys that have a problem.
+	values map[string]*node
+	bad    map[string]bool
+}
+
+// clean says that the keys were read without a problem, so that looking at them
+// together makes sense.
+func (d *decoder) clean(keys ...string) bool {
+	for _, k := range keys {
+		if d.bad[k] {
+			return false
+		}
+	}
+	return true
+}
+
+// scalar makes a kind of what is written as one value.
+func scalar[T any](name string, parse func(text string) (T, error)) kind[T] {
+	return kind[T]{name: name, shape: shapeScalar, read: func(d *decoder, key string, n *node) T {
+		var zero T
+		switch n.shape {
+		case shapeNull:
+			d.fail(n.at, key, "the key has no value; write one (%s), or remove the key", name)
+			return zero
+		case shapeList, shapeMap:
+			d.fail(n.at, key, "this is %s where one value belongs; write %s", n.shape, name)
+			return zero
+		}
+		v, err := parse(n.text)
+		if err != nil {
+			d.fail(n.at, key, "%v", err)
+		}
+		return v
+	}}
+}
+
+// listOf makes a kind of any number of items. A key without a value is an
+// empty list, because that is what remains when every item is commented out.
+func listOf[T any](name string, item kind[T]) kind[[]T] {
+	return kind[[]T]{name: name, shape: shapeList, parts: item.parts, read: func(d *decoder, key string, n *node) []T {
+		switch n.shape {
+		case shapeScalar:
+			d.fail(n.at, key, "this is one value where a list belongs; write [%s]", quote(n.text))
+		case shapeMap:
+			d.fail(n.at, key, `this is %s where a list belongs; begin each item with "- "`, n.shape)
+		}
+		var list []T
+		for i, it := range n.items {
+			list = append(list, item.read(d, itemKey(key, i), it))
+		}
+		return list
+	}}
+}
+
+// itemKey names an item of a list in messages.
+func itemKey(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
+
+// choice is one word that a key accepts.
+type choice[T any] struct {
+	word  string
+	value T
+}
+
+// oneOf makes a kind of a closed set of words. The later ones are those that
+// the design promises and this version does not have.
+func oneOf[T any](later []string, choices ...choice[T]) kind[T] {
+	words := make([]string, len(choices))
+	for i, c := range choices {
+		words[i] = c.word
+	}
+	all := strings.Join(words, ", ")
+	return scalar("one of "+all, func(text string) (T, error) {
+		var zero T
+		for _, c := range choices {
+			if c.word == text {
+				return c.value, nil
+			}
+		}
+		for _, w := range later {
+			if w == text {
+				return zero, fmt.Errorf("%q is not in this version; write one of %s", text, all)
+			}
+		}
+		return zero, fmt.Errorf("%s is none of %s; write one of them", quote(text), all)
+	})
+}
+
+func trueOrFalse() kind[bool] {
+	return scalar("true or false", func(text string) (bool, error) {
+		switch text {
+		case "true", "false":
+			return text == "true", nil
+		}
+		return false, fmt.Errorf("%s is not true or false; write true or false", quote(text))
+	})
+}
+
+var wholeNumberForm = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+func wholeNumber(lowest, highest int) kind[int] {
+	name := fmt.Sprintf("whole number %d to %d", lowest, highest)
+	return scalar(name, func(text string) (int, error) {
+		if !wholeNumberForm.MatchString(text) {
+			return 0, fmt.Errorf("%s is not a whole number; write digits only, %d to %d", quote(text), lowest, highest)
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < lowest || n > highest {
+			return 0, fmt.Errorf("%s is out of range; write %d to %d", shorten(text), lowest, highest)
+		}
+		return n, nil
+	})
+}
+
+var (
+	durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$`)
+	durationPart = regexp.MustCompile(`([0-9.]+)(ms|s|m|h|d)`)
+)
+
+// duration reads what time.ParseDuration reads, with days and without units
+// below a millisecond.
+func duration(lowest, highest time.Duration) kind[time.Duration] {
+	name := "duration " + showDuration(lowest) + " to " + showDuration(highest)
+	return scalar(name, func(text string) (time.Duration, error) {
+		switch {
+		case text == "0":
+			text = "0s"
+		case wholeNumberForm.MatchString(text):
+			return 0, fmt.Errorf("%s has no unit; write %ss for seconds, or use ms, m, h or d", shorten(text), strings.TrimPrefix(shorten(text), "-"))
+		case !durationForm.MatchString(text):
+			return 0, fmt.Errorf("%s is not a duration; write a number and its unit without a space, such as 500ms, 60s, 5m, 1h or 30d", quote(text))
+		}
+		var sum float64
+		for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
+			n, err := strconv.ParseFloat(part[1], 64)
+			if err != nil {
+				return 0, fmt.Errorf("%s is not a duration; write a number and its unit", quote(text))
+			}
+			unit := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
+			sum += n * float64(unit[part[2]])
+		}
+		if sum < float64(lowest) || sum > float64(highest) {
+			return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showDuration(lowest), showDuration(highest))
+		}
+		return time.Duration(sum), nil
+	})
+}
+
+// showDuration writes a duration as people do: 1h, not 1h0m0s.
+func showDuration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "0s"
+	case d%(24*time.Hour) == 0:
+		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
+	case d%time.Hour == 0:
+		return strconv.Itoa(int(d/time.Hour)) + "h"
+	case d%time.Minute == 0:
+		return strconv.Itoa(int(d/time.Minute)) + "m"
+	}
+	return d.String()
+}
+
+var (
+	sizeForm  = regexp.MustCompile(`^([0-9]+)(|B|KiB|MiB|GiB)$`)
+	sizeShift = map[string]uint{"KiB": 10, "MiB": 20, "GiB": 30}
+)
+
+// size reads a number of bytes.
+func size(lowest, highest int) kind[int] {
+	name := "size " + showSize(lowest) + " to " + showSize(highest)
+	return scalar(name, func(text string) (int, error) {
+		m := sizeForm.FindStringSubmatch(text)
+		if m == nil {
+			return 0, fmt.Errorf("%s is not a size; write a number of bytes, or one with KiB, MiB or GiB and no space, such as 64KiB", quote(text))
+		}
+		n, err := strconv.ParseInt(m[1], 10, 32)
+		if err != nil || int(n)<<sizeShift[m[2]] < lowest || int(n)<<sizeShift[m[2]] > highest {
+			return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showSize(lowest), showSize(highest))
+		}
+		return int(n) << sizeShift[m[2]], nil
+	})
+}
+
+func showSize(n int) string {
+	for _, unit := range []string{"GiB", "MiB", "KiB"} {
+		if n > 0 && n%(1<<sizeShift[unit]) == 0 {
+			return strconv.Itoa(n>>sizeShift[unit]) + unit
+		}
+	}
+	return strconv.Itoa(n)
+}
+
+// path reads the name of a file or folder. A relative one starts from the
+// folder of the configuration file, so that it means the same wherever sipward
+// was started.
+func path(name string) kind[string] {
+	k := scalar(name, func(text string) (string, error) {
+		if text == "" {
+			return "", errors.New("the path is empty; write one, or remove the key")
+		}
+		if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 {
+			return "", fmt.Errorf("%s has a line break or a control character in it; remove it", quote(text))
+		}
+		return text, nil
+	})
+	read := k.read
+	k.read = func(d *decoder, key string, n *node) string {
+		p := read(d, key, n)
+		if p != "" && !filepath.IsAbs(p) {
+			p = filepath.Join(d.dir, p)
+		}
+		return p
+	}
+	return k
+}
+
+var fileModeForm = regexp.MustCompile(`^(0o?)?[0-7]{3}$`)
+
+// fileMode reads permission bits, which are octal however they are written.
+func fileMode() kind[fs.FileMode] {
+	return scalar("file mode", func(text string) (fs.FileMode, error) {
+		if !fileModeForm.MatchString(text) {
+			return 0, fmt.Errorf("%s is not a file mode; write three octal digits, such as 0660", quote(text))
+		}
+		n, err := strconv.ParseUint(text[len(text)-3:], 8, 32)
+		switch mode := fs.FileMode(n); {
+		case err != nil:
+			return 0, err
+		case mode&0o007 != 0:
+			return 0, fmt.Errorf("%s lets every user of this machine in, who could then lift bans; end it in 0 and use control.group", text)
+		case mode&0o600 != 0o600:
+			return 0, fmt.Errorf("%s keeps sipward itself out; begin it with 6 or 7, such as 0660", text)
+		default:
+			return mode, nil
+		}
+	})
+}
+
+var groupForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$`)
+
+// group reads the name or number of a group of the system; whether there is
+// one is seen when the socket is made.
+func group() kind[string] {
+	return scalar("name or number of a group", func(text string) (string, error) {
+		if text != "" && !groupForm.MatchString(text) {
+			return "", fmt.Errorf("%s is not the name of a group; write one that `getent group` lists", quote(text))
+		}
+		return text, nil
+	})
+}
+
+// shorten cuts what is known to be harmless text.
+func shorten(s string) string {
+	if len(s) > quoteMax {
+		return s[:quoteMax] + "…"
+	}
+	return s
+}

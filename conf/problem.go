@@ -1,0 +1,82 @@
+package conf
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one mistake in the configuration.
+type Problem struct {
+	// File, Line and Column say where it is; lines and columns count from 1. A
+	// key that is missing is reported where the file begins.
+	File         string
+	Line, Column int
+	// Variable is the environment variable that holds the mistake; then the
+	// position is empty.
+	Variable string
+	// Key is the dotted path of the key, empty when the file as a whole is wrong.
+	Key string
+	// Text says what is wrong and what to do about it.
+	Text string
+}
+
+func (p Problem) Error() string {
+	where := fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	if p.Variable != "" {
+		where = "environment variable " + p.Variable
+	}
+	if p.Key == "" {
+		return where + ": " + p.Text
+	}
+	return where + ": " + p.Key + ": " + p.Text
+}
+
+// Errors holds every mistake of a configuration: those in the file in the order
+// of the file, then those in the environment.
+type Errors []Problem
+
+// Error returns one line for each mistake.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, p := range e {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (e Errors) sort() {
+	slices.SortStableFunc(e, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Variable, b.Variable), a.Line-b.Line, a.Column-b.Column)
+	})
+}
+
+// report gathers the problems of one file.
+type report struct {
+	file     string
+	problems Errors
+}
+
+// fail notes a problem. What has no origin is missing, and is reported where
+// the file begins.
+func (r *report) fail(at origin, key, format string, args ...any) {
+	p := Problem{Key: key, Text: fmt.Sprintf(format, args...)}
+	if at.variable != "" {
+		p.Variable = at.variable
+	} else {
+		p.File, p.Line, p.Column = r.file, max(at.line, 1), max(at.column, 1)
+	}
+	r.problems = append(r.problems, p)
+}
+
+// quoteMax is how many characters of a wrong value a message repeats.
+const quoteMax = 60
+
+// quote makes a piece of the file fit to be shown.
+func quote(s string) string {
+	if r := []rune(s); len(r) > quoteMax {
+		s = string(r[:quoteMax]) + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,162 @@
+// Package gate decides before parsing whether a packet's source is heard at
+// all: lists, bans and a coarse rate, from the source address alone.
+package gate
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"sipward/policy/iplist"
+	"sipward/policy/rate"
+)
+
+// Verdict is what Check says of a source. The zero Verdict is Pass.
+type Verdict uint8
+
+// The verdicts. Those that drop come last: see Drops.
+const (
+	Pass        Verdict = iota // a stranger within the flood limit
+	PassAllowed                // on the allow list: nothing else was asked
+	PassPBX                    // one of our own PBXes
+	PassTrusted                // a trunk within its flood limit
+	DropDeny                   // on the deny list
+	DropBan                    // banned
+	DropFlood                  // over the flood limit
+)
+
+var verdictNames = [...]string{"pass", "pass-allowed", "pass-pbx", "pass-trusted", "drop-deny", "drop-ban", "drop-flood"}
+
+// String returns the verdict's name.
+func (v Verdict) String() string {
+	if int(v) < len(verdictNames) {
+		return verdictNames[v]
+	}
+	return "unknown"
+}
+
+// Drops says whether the packet is dropped.
+func (v Verdict) Drops() bool { return v >= DropDeny }
+
+// Bans answers whether a source is banned. It is asked for each packet of a
+// stranger, so it must not allocate, nor wait.
+type Bans interface {
+	Banned(addr netip.Addr, now int64) bool
+}
+
+// Rules are what a Gate goes by. They are not changed after they are handed
+// over.
+type Rules struct {
+	Allow   *iplist.Set // beats everything; nil: empty
+	PBX     *iplist.Set // our own PBXes: not limited; nil: empty
+	Trusted *iplist.Set // trunks, always in good standing: neither denied nor banned, limited at GoodFactor times the rate; nil: empty
+	Deny    *iplist.Set // nil: empty
+
+	FloodRate  float64 // messages per second from a source; 0: no flood limit
+	FloodBurst int     // how many of them may come at once; 0: 1
+	GoodFactor int     // rate and burst of a source in good standing, as a multiple; 0: 10
+}
+
+// Config makes a Gate.
+type Config struct {
+	Rules Rules
+	Bans  Bans        // nil: nobody is banned
+	Table rate.Config // sources that the flood limit remembers
+}
+
+// Gate is safe for use by any number of goroutines.
+type Gate struct {
+	rules atomic.Pointer[compiled]
+	bans  Bans
+	flood *rate.Limiter
+}
+
+// compiled is Rules in the form that Check reads.
+type compiled struct {
+	Rules
+	// known covers Allow, PBX and Trusted together, so that a stranger, who is
+	// in none of them, costs one look-up and not three.
+	known     *iplist.Set
+	limit     rate.Limit
+	goodLimit rate.Limit
+}
+
+// New makes a gate. The memory of its flood limit is allocated now, for good.
+func New(cfg Config) *Gate {
+	g := &Gate{bans: cfg.Bans, flood: rate.NewLimiter(cfg.Table)}
+	g.Swap(cfg.Rules)
+	return g
+}
+
+// Swap puts other rules in force at once. Who was how far into his flood limit
+// stays known.
+func (g *Gate) Swap(r Rules) {
+	if r.GoodFactor <= 0 {
+		r.GoodFactor = 10
+	}
+	var known []iplist.Entry
+	for _, s := range []*iplist.Set{r.Allow, r.PBX, r.Trusted} {
+		known = append(known, s.Entries()...)
+	}
+	limit := rate.PerSecond(r.FloodRate, r.FloodBurst)
+	g.rules.Store(&compiled{
+		Rules:     r,
+		known:     iplist.New(known),
+		limit:     limit,
+		goodLimit: limit.Times(r.GoodFactor),
+	})
+}
+
+// Check judges a packet from addr at now (nanoseconds of a clock that does not
+// run backwards). It counts the packet for the flood limit. It does not
+// allocate.
+func (g *Gate) Check(addr netip.Addr, now int64) Verdict {
+	r := g.rules.Load()
+	if r.known.Contains(addr) {
+		return g.checkKnown(r, addr, now)
+	}
+	if r.Deny.Contains(addr) {
+		return DropDeny
+	}
+	if g.bans != nil && g.bans.Banned(addr, now) {
+		return DropBan
+	}
+	if !g.flood.Allow(addr, now, r.limit) {
+		return DropFlood
+	}
+	return Pass
+}
+
+func (g *Gate) checkKnown(r *compiled, addr netip.Addr, now int64) Verdict {
+	switch {
+	case r.Allow.Contains(addr):
+		return PassAllowed
+	case r.PBX.Contains(addr):
+		return PassPBX
+	case g.flood.Allow(addr, now, r.goodLimit):
+		return PassTrusted
+	}
+	return DropFlood
+}
+
+// Standing is Check without counting anything and without the flood limit: for
+// those who ask about a source and not about a packet, such as the accepting
+// of a connection or a command.
+func (g *Gate) Standing(addr netip.Addr, now int64) Verdict {
+	r := g.rules.Load()
+	switch {
+	case r.Allow.Contains(addr):
+		return PassAllowed
+	case r.PBX.Contains(addr):
+		return PassPBX
+	case r.Trusted.Contains(addr):
+		return PassTrusted
+	case r.Deny.Contains(addr):
+		return DropDeny
+	case g.bans != nil && g.bans.Banned(addr, now):
+		return DropBan
+	}
+	return Pass
+}
+
+// Rules returns the rules in force, for those who explain a verdict.
+func (g *Gate) Rules() Rules { return g.rules.Load().Rules }

@@ -1,0 +1,254 @@
+package policy_test
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"sipward/policy"
+	"sipward/policy/gate"
+	"sipward/policy/iplist"
+)
+
+func TestReasonsAreNamedAndExplained(t *testing.T) {
+	kebab := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	seen := map[string]policy.Reason{}
+	for i := range policy.NumReasons {
+		r := policy.Reason(i)
+		name, explain := r.String(), r.Explain()
+		if !kebab.MatchString(name) {
+			t.Errorf("reason %d has the name %q", i, name)
+		}
+		if other, ok := seen[name]; ok {
+			t.Errorf("reasons %d and %d are both %q", i, other, name)
+		}
+		seen[name] = r
+		if len(explain) < 20 || !strings.HasSuffix(explain, ".") || strings.Contains(explain, "\n") {
+			t.Errorf("%s is explained as %q", name, explain)
+		}
+	}
+	beyond := policy.Reason(policy.NumReasons)
+	if beyond.String() != "unknown" || beyond.Explain() == "" {
+		t.Error("a reason out of range has no words")
+	}
+	// Words that other parts and people rely on.
+	for _, word := range strings.Fields(`pass allow-list deny-list ban flood malformed keepalive not-sip too-many-hops
+		loop bad-extension bad-scheme no-upstream foreign-via stale-token forged-token no-route unknown-destination
+		connection-cap slow-message queue-full upstream-error`) {
+		if _, ok := seen[word]; !ok {
+			t.Errorf("there is no reason %q", word)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, tt := range []struct {
+		got  fmt.Stringer
+		want string
+	}{
+		{policy.Pass, "pass"}, {policy.Drop, "drop"}, {policy.Reject, "reject"}, {policy.Verdict(9), "unknown"},
+		{policy.UDP, "udp"}, {policy.TCP, "tcp"}, {policy.TLS, "tls"}, {policy.WS, "ws"}, {policy.WSS, "wss"}, {policy.Transport(99), "unknown"},
+	} {
+		if tt.got.String() != tt.want {
+			t.Errorf("%v, want %v", tt.got, tt.want)
+		}
+	}
+	if policy.UDP.Reliable() || !policy.TCP.Reliable() || !policy.WSS.Reliable() {
+		t.Error("Reliable is wrong")
+	}
+}
+
+func TestFromGateAgrees(t *testing.T) {
+	reasons := map[policy.Reason]bool{}
+	for v := gate.Pass; v <= gate.DropFlood; v++ {
+		d := policy.FromGate(v)
+		if (d.Verdict == policy.Drop) != v.Drops() || d.Code != 0 {
+			t.Errorf("%v becomes %+v", v, d)
+		}
+		reasons[d.Reason] = true
+	}
+	if len(reasons) != int(gate.DropFlood)+1 {
+		t.Error("two verdicts of the gate have one reason")
+	}
+}
+
+func TestCounters(t *testing.T) {
+	if size := unsafe.Sizeof(policy.Shard{}); size%128 != 0 {
+		t.Errorf("a shard has %d bytes: workers share a cache line", size)
+	}
+	c := policy.NewCounters(3)
+	var wg sync.WaitGroup
+	for w := range 7 {
+		wg.Go(func() {
+			for range 100 {
+				c.Shard(w).Add(policy.ReasonFlood)
+			}
+			c.Shard(w).Add(policy.Reason(255))
+		})
+	}
+	wg.Wait()
+	c.Shard(-1).Add(policy.ReasonPass)
+	sums := c.Snapshot()
+	if sums[policy.ReasonFlood] != 700 || sums[policy.ReasonPass] != 1 {
+		t.Errorf("flood %d, pass %d; want 700, 1", sums[policy.ReasonFlood], sums[policy.ReasonPass])
+	}
+	policy.NewCounters(0).Shard(5).Add(policy.ReasonPass)
+}
+
+func hosts(addrs ...string) *iplist.Set {
+	var entries []iplist.Entry
+	for _, a := range addrs {
+		p, err := iplist.ParsePrefix(a)
+		if err != nil {
+			panic(err)
+		}
+		entries = append(entries, iplist.Entry{Prefix: p})
+	}
+	return iplist.New(entries)
+}
+
+func TestMalformed(t *testing.T) {
+	cfg := policy.Config{Malformed: policy.Malformed{Threshold: 3}, Sources: 100}
+	e := policy.New(cfg)
+	bad, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	answer := policy.Decision{Verdict: policy.Reject, Reason: policy.ReasonMalformed, Code: 400}
+	silence := policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonMalformed}
+	now := int64(time.Hour)
+	check := func(what string, src netip.Addr, want policy.Decision) {
+		t.Helper()
+		if got := e.Malformed(src, "bare-cr", now); got != want {
+			t.Errorf("%s: %+v, want %+v", what, got, want)
+		}
+	}
+	for range 3 {
+		check("up to the threshold", bad, answer)
+	}
+	check("after it", bad, silence)
+	check("another source", other, answer)
+
+	e.Reload(cfg)
+	check("after a reload", bad, silence)
+	if d := e.Decide(&policy.Request{Source: netip.AddrPortFrom(bad, 5060), Method: "INVITE"}, now); d.Verdict != policy.Pass {
+		t.Errorf("a good message of the same source: %+v", d)
+	}
+	now += int64(59 * time.Second)
+	check("in the same minute", bad, silence)
+	now += int64(time.Second)
+	check("in the next one", bad, answer)
+
+	cfg.Malformed.Threshold = 0
+	e.Reload(cfg)
+	for range 10 {
+		check("without a threshold", bad, answer)
+	}
+	if n := e.Faults()["bare-cr"]; n != 18 {
+		t.Errorf("%d faults counted, want 18", n)
+	}
+}
+
+func TestTallyIsCapped(t *testing.T) {
+	e := policy.New(policy.Config{Sources: 100})
+	src := netip.MustParseAddr("192.0.2.1")
+	for i := range 1000 {
+		e.Malformed(src, fmt.Sprint("word-", i), 0)
+	}
+	faults, sum := e.Faults(), uint64(0)
+	for _, n := range faults {
+		sum += n
+	}
+	if len(faults) != 64 || sum != 1000 || faults["other"] != 1000-63 {
+		t.Errorf("%d words, %d in all, %d other", len(faults), sum, faults["other"])
+	}
+}
+
+func TestDecideAndReload(t *testing.T) {
+	cfg := policy.Config{
+		Allow: hosts("192.0.2.1"), Deny: hosts("192.0.2.2"), PBX: hosts("192.0.2.3"), Trunks: hosts("192.0.2.4"),
+		Flood: policy.Flood{Rate: 100, Burst: 400}, Sources: 100,
+	}
+	e := policy.New(cfg)
+	decide := func(addr string) policy.Decision {
+		a := netip.MustParseAddr(addr)
+		v := e.Gate().Check(a, 1)
+		if v.Drops() {
+			return policy.FromGate(v)
+		}
+		return e.Decide(&policy.Request{Source: netip.AddrPortFrom(a, 5060), Gate: v, Method: "OPTIONS"}, 1)
+	}
+	for _, tt := range []struct {
+		addr string
+		want policy.Reason
+	}{
+		{"192.0.2.1", policy.ReasonAllowList}, {"192.0.2.2", policy.ReasonDenyList}, {"192.0.2.3", policy.ReasonPBX},
+		{"192.0.2.4", policy.ReasonTrunk}, {"192.0.2.5", policy.ReasonPass},
+	} {
+		if d := decide(tt.addr); d.Reason != tt.want {
+			t.Errorf("%s: %v, want %v", tt.addr, d.Reason, tt.want)
+		}
+	}
+	cfg.Deny = hosts("192.0.2.5")
+	e.Reload(cfg)
+	if d := decide("192.0.2.5"); d.Reason != policy.ReasonDenyList {
+		t.Errorf("after the reload: %v", d.Reason)
+	}
+	if d := e.Decide(&policy.Request{FromPBX: true}, 1); d.Reason != policy.ReasonPBX || d.Verdict != policy.Pass {
+		t.Errorf("from a PBX: %+v", d)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	e := policy.New(policy.Config{Sources: 100})
+	for _, status := range []int{100, 200, 202, 401, 403, 503, 600, 0, 700, -1} {
+		e.Observe(&policy.Outcome{Status: status}, 0)
+	}
+	got := e.Replies()
+	want := map[string]uint64{"1xx": 1, "2xx": 2, "4xx": 2, "5xx": 1, "6xx": 1}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("replies %v, want %v", got, want)
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	e := policy.New(policy.Config{Sources: 100, Flood: policy.Flood{Rate: 100, Burst: 400}, Malformed: policy.Malformed{Threshold: 20}})
+	src := netip.MustParseAddrPort("192.0.2.1:5060")
+	shard := e.Counters().Shard(0)
+	var now int64
+	if n := testing.AllocsPerRun(1000, func() {
+		now += 1000
+		r := policy.Request{Source: src, Gate: e.Gate().Check(src.Addr(), now), Method: "REGISTER"}
+		shard.Add(e.Decide(&r, now).Reason)
+		e.Observe(&policy.Outcome{Source: src, Status: 401}, now)
+		shard.Add(e.Malformed(src.Addr(), "bare-cr", now).Reason)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkDecideAndObserve(b *testing.B) {
+	e := policy.New(policy.Config{})
+	src := netip.MustParseAddrPort("192.0.2.1:5060")
+	r, o := policy.Request{Source: src, Method: "REGISTER"}, policy.Outcome{Source: src, Status: 401}
+	b.ReportAllocs()
+	for now := int64(0); b.Loop(); now += 1000 {
+		e.Decide(&r, now)
+		e.Observe(&o, now)
+	}
+}
+
+func BenchmarkCountParallel(b *testing.B) {
+	c := policy.NewCounters(8)
+	var worker atomic.Int64
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		s := c.Shard(int(worker.Add(1)))
+		for pb.Next() {
+			s.Add(policy.ReasonPass)
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package policy
+
+// Reason says why a message met its fate. It is one closed set for the whole
+// of sipward: logs, metrics, events, history and reports use these words and
+// no others. The words are an interface and do not change.
+type Reason uint8
+
+// The reasons. ReasonNone is the zero value: nothing has been decided.
+const (
+	ReasonNone Reason = iota
+
+	// The message goes on.
+	ReasonPass
+	ReasonAllowList
+	ReasonPBX
+	ReasonTrunk
+
+	// The source.
+	ReasonDenyList
+	ReasonBan
+	ReasonFlood
+	ReasonConnectionCap
+
+	// What arrived is not a message that can be forwarded.
+	ReasonKeepalive
+	ReasonNotSIP
+	ReasonMalformed
+	ReasonSlowMessage
+	ReasonIdle
+
+	// RFC 3261 §16.3, the checks of a proxy.
+	ReasonTooManyHops
+	ReasonLoop
+	ReasonBadExtension
+	ReasonBadScheme
+
+	// Where to.
+	ReasonNoUpstream
+	ReasonUnknownDestination
+	ReasonNoRoute
+	ReasonUpstreamError
+
+	// Responses and tokens.
+	ReasonForeignVia
+	ReasonStaleToken
+	ReasonForgedToken
+	ReasonUnmatchedResponse
+
+	// sipward itself.
+	ReasonQueueFull
+	ReasonTooLarge
+	ReasonSendError
+	ReasonShutdown
+
+	numReasons
+)
+
+// NumReasons is the number of reasons; a Reason is an index below it.
+const NumReasons = int(numReasons)
+
+// reasons holds the stable word of each reason and one line for people.
+var reasons = [NumReasons]struct{ name, explain string }{
+	ReasonNone: {"none", "Nothing has been decided about this message."},
+
+	ReasonPass:      {"pass", "The message broke no rule and was forwarded."},
+	ReasonAllowList: {"allow-list", "The source is on the allow list, so no limit or ban applies to it."},
+	ReasonPBX:       {"pbx", "The message came from one of your own PBXes."},
+	ReasonTrunk:     {"trunk", "The source is one of your configured trunks, which are always in good standing."},
+
+	ReasonDenyList:      {"deny-list", "The source is on the deny list; whatever it sends is dropped without an answer."},
+	ReasonBan:           {"ban", "The source is banned at present; whatever it sends is dropped without an answer."},
+	ReasonFlood:         {"flood", "The source sent more messages per second than the flood limit allows."},
+	ReasonConnectionCap: {"connection-cap", "The source, or all sources together, had too many connections open, so a new one was refused."},
+
+	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
+	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},
+	ReasonMalformed:   {"malformed", "The message breaks the SIP grammar in a way that two programs could read differently."},
+	ReasonSlowMessage: {"slow-message", "A connection did not deliver a whole message within the time allowed and was closed."},
+	ReasonIdle:        {"idle", "A connection was silent for longer than the idle time and was closed."},
+
+	ReasonTooManyHops:  {"too-many-hops", "Max-Forwards had reached zero (RFC 3261 section 16.3)."},
+	ReasonLoop:         {"loop", "The message had been here before in the same form (RFC 3261 section 16.3)."},
+	ReasonBadExtension: {"bad-extension", "The request demands of a proxy an extension that sipward does not have (Proxy-Require)."},
+	ReasonBadScheme:    {"bad-scheme", "The Request-URI has a scheme that sipward cannot forward."},
+
+	ReasonNoUpstream:         {"no-upstream", "No PBX is up, so there was nowhere to send the request."},
+	ReasonUnknownDestination: {"unknown-destination", "The destination's name could not be resolved."},
+	ReasonNoRoute:            {"no-route", "The message names a destination that its sender may not send to through sipward."},
+	ReasonUpstreamError:      {"upstream-error", "The PBX or the trunk could not be reached over the network."},
+
+	ReasonForeignVia:        {"foreign-via", "A response whose top Via is not sipward's own."},
+	ReasonStaleToken:        {"stale-token", "A token that sipward made, but whose flow no longer exists or whose key has been replaced."},
+	ReasonForgedToken:       {"forged-token", "A token that sipward did not make, or that was altered."},
+	ReasonUnmatchedResponse: {"unmatched-response", "A response that did not come from where its request was sent."},
+
+	ReasonQueueFull: {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
+	ReasonTooLarge:  {"too-large", "The message would be larger than its transport can carry."},
+	ReasonSendError: {"send-error", "The operating system refused to send the message."},
+	ReasonShutdown:  {"shutdown", "sipward was shutting down."},
+}
+
+// String returns the stable word of the reason.
+func (r Reason) String() string {
+	if int(r) < len(reasons) {
+		return reasons[r].name
+	}
+	return "unknown"
+}
+
+// Explain returns one sentence for people who ask what the word means.
+func (r Reason) Explain() string {
+	if int(r) < len(reasons) {
+		return reasons[r].explain
+	}
+	return "A reason that this version of sipward does not know."
+}

@@ -113,13 +113,27 @@ func splitPort(text string) (host, port string, err error) {
 		return host, strings.TrimPrefix(port, ":"), nil
 	}
 	if strings.Count(text, ":") > 1 {
-		return text, "", nil
+		return text, "", ambiguous(text)
 	}
 	host, port, colon := strings.Cut(text, ":")
 	if colon && port == "" {
 		return "", "", fmt.Errorf("%s ends in a colon; write the port after it, or remove the colon", quote(text))
 	}
 	return host, port, nil
+}
+
+// ambiguous reports an IPv6 address without brackets whose end could be meant
+// as a port: 2001:db8::1:5060.
+func ambiguous(text string) error {
+	i := strings.LastIndexByte(text, ':')
+	if port, err := parsePort(text[i+1:]); err != nil || port < 1000 && port != dnsPort {
+		return nil
+	}
+	if _, err := netip.ParseAddr(text[:i]); err != nil {
+		return nil
+	}
+	return fmt.Errorf("%s has a port, or else its last group looks like one; write [%s]:%s with a port, or [%s] without",
+		quote(text), text[:i], text[i+1:], text)
 }
 
 func parsePort(text string) (uint16, error) {

@@ -10,7 +10,9 @@ import (
 // others.
 func (d *decoder) check(c *Config) {
 	if d.clean("listen.outside", "listen.inside") {
+		before := len(d.problems)
 		d.checkListeners(c)
+		d.bad["listen.inside"] = len(d.problems) > before
 	}
 	d.checkPBX(c)
 	if d.clean("trunks", "lists.allow", "lists.deny") {
@@ -83,9 +85,13 @@ func (d *decoder) checkPair(a, b bound) {
 	if a.Transport != b.Transport || a.Addr.Port() != b.Addr.Port() || a.Addr.Addr().Is4() != b.Addr.Addr().Is4() {
 		return
 	}
+	if b.at.isDefault() {
+		a, b = b, a
+	}
 	at := b.at
-	if at.isDefault() {
-		at = a.at
+	other := a.String()
+	if a.at.isDefault() {
+		other += ", a default of " + a.key + ","
 	}
 	switch {
 	case a.Addr == b.Addr && a.key == b.key:
@@ -93,7 +99,7 @@ func (d *decoder) checkPair(a, b bound) {
 	case a.Addr == b.Addr:
 		d.fail(at, b.key, "%s is in listen.outside, too; give the inside an address or port of its own, or remove listen.inside so that the outside serves both", b)
 	case a.Addr.Addr().IsUnspecified() || b.Addr.Addr().IsUnspecified():
-		d.fail(at, b.key, "%s and %s cannot both have the port: one is all addresses, the other one of them; list each address, or use another port", a, b)
+		d.fail(at, b.key, "%s and %s cannot both have the port, because one is all addresses and the other one of them; list each address, or use another port", b, other)
 	}
 }
 

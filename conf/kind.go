@@ -98,8 +98,11 @@ func oneOf[T any](later []string, choices ...choice[T]) kind[T] {
 	for i, c := range choices {
 		words[i] = c.word
 	}
-	all := strings.Join(words, ", ")
-	return scalar("one of "+all, func(text string) (T, error) {
+	name := "one of " + strings.Join(words, ", ")
+	if len(words) == 1 {
+		name = words[0]
+	}
+	return scalar(name, func(text string) (T, error) {
 		var zero T
 		for _, c := range choices {
 			if c.word == text {
@@ -108,10 +111,10 @@ func oneOf[T any](later []string, choices ...choice[T]) kind[T] {
 		}
 		for _, w := range later {
 			if w == text {
-				return zero, fmt.Errorf("%q is not in this version; write one of %s", text, all)
+				return zero, fmt.Errorf("%q is not in this version; write %s", text, name)
 			}
 		}
-		return zero, fmt.Errorf("%s is none of %s; write one of them", quote(text), all)
+		return zero, fmt.Errorf("%s is not known here; write %s", quote(text), name)
 	})
 }
 

@@ -26,17 +26,18 @@ func pbxItem() kind[PBX] {
 			d.fail(n.at, key, `this is %s where a PBX belongs; write "address: ADDRESS:PORT"`, n.shape)
 			return p
 		}
-		given := false
+		given, unknown := false, false
 		for _, f := range n.fields {
 			read, ok := fields[f.name]
 			if !ok {
 				d.fail(f.at, join(key, f.name), "unknown key; %s", suggest(f.name, parts))
+				unknown = true
 				continue
 			}
 			given = given || f.name == "address"
 			read(d, join(key, f.name), f.value, &p)
 		}
-		if !given {
+		if !given && !unknown {
 			d.fail(n.at, join(key, "address"), `the address is missing; add "address: ADDRESS:PORT"`)
 		}
 		return p
@@ -91,7 +92,7 @@ func readAdvertise(d *decoder, key string, n *node, outside []Listener) map[List
 	value := scalar("address or host name, with or without port", parseAdvertised)
 	all := map[Listener]Advertised{}
 	for _, f := range n.fields {
-		told := value.read(d, join(key, f.name), f.value)
+		told := value.read(d, key+"["+quote(f.name)+"]", f.value)
 		match, err := listenerMatch(f.name)
 		if err != nil {
 			d.fail(f.at, key, "%v", err)

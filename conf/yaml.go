@@ -99,12 +99,14 @@ func (r *yamlReader) parse(text []byte) (file *ast.File) {
 
 // advice looks at the line of a syntax error for the usual causes.
 func (r *yamlReader) advice(text []byte, at origin) string {
+	// An open bracket or quote is often noticed only in the next line.
 	lines := strings.Split(string(text), "\n")
-	line := lines[min(at.line, len(lines))-1]
+	end := min(at.line, len(lines))
+	line := strings.Join(lines[max(end-2, 0):end], "\n")
 	switch {
 	case strings.Contains(line, "://[") && strings.Contains(line, ": ["):
 		return `an IPv6 address inside a list in brackets needs quotes: ["udp://[::]:5060"]`
-	case strings.Contains(line, "[") != strings.Contains(line, "]"), strings.Contains(line, "{") != strings.Contains(line, "}"):
+	case strings.Count(line, "[") != strings.Count(line, "]"), strings.Count(line, "{") != strings.Count(line, "}"):
 		return "look for a bracket that is not closed"
 	case strings.ContainsAny(line, `"'`):
 		return "look for a quote that is not closed"

@@ -20,6 +20,7 @@ const (
 	ReasonBan
 	ReasonFlood
 	ReasonConnectionCap
+	ReasonNotPBX
 
 	// What arrived is not a message that can be forwarded.
 	ReasonKeepalive
@@ -27,6 +28,7 @@ const (
 	ReasonMalformed
 	ReasonSlowMessage
 	ReasonIdle
+	ReasonOwnAck
 
 	// RFC 3261 §16.3, the checks of a proxy.
 	ReasonTooManyHops
@@ -45,6 +47,9 @@ const (
 	ReasonStaleToken
 	ReasonForgedToken
 	ReasonUnmatchedResponse
+	ReasonOwnAck
+	ReasonNotPBX
+	ReasonToUs
 
 	// sipward itself.
 	ReasonQueueFull
@@ -72,11 +77,15 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonFlood:         {"flood", "The source sent more messages per second than the flood limit allows."},
 	ReasonConnectionCap: {"connection-cap", "The source, or all sources together, had too many connections open, so a new one was refused."},
 
+	ReasonNotPBX: {"not-pbx", "Something that is not a PBX spoke to a listener that is for PBXes only."},
+
 	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
 	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},
 	ReasonMalformed:   {"malformed", "The message breaks the SIP grammar in a way that two programs could read differently."},
 	ReasonSlowMessage: {"slow-message", "A connection did not deliver a whole message within the time allowed and was closed."},
 	ReasonIdle:        {"idle", "A connection was silent for longer than the idle time and was closed."},
+
+	ReasonOwnAck: {"own-ack", "An ACK to an answer that sipward itself gave; it ends here."},
 
 	ReasonTooManyHops:  {"too-many-hops", "Max-Forwards had reached zero (RFC 3261 section 16.3)."},
 	ReasonLoop:         {"loop", "The message had been here before in the same form (RFC 3261 section 16.3)."},
@@ -92,6 +101,10 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonStaleToken:        {"stale-token", "A token that sipward made, but whose flow no longer exists or whose key has been replaced."},
 	ReasonForgedToken:       {"forged-token", "A token that sipward did not make, or that was altered."},
 	ReasonUnmatchedResponse: {"unmatched-response", "A response that did not come from where its request was sent."},
+
+	ReasonOwnAck: {"own-ack", "The ACK to an answer that sipward itself gave; it ends here, the PBX knows nothing of the call."},
+	ReasonNotPBX: {"not-pbx", "A stranger spoke to a listener that serves the PBXes only."},
+	ReasonToUs:   {"to-us", "A PBX asked sipward itself whether it lives, and was answered."},
 
 	ReasonQueueFull: {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
 	ReasonTooLarge:  {"too-large", "The message would be larger than its transport can carry."},

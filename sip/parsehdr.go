@@ -1,0 +1,117 @@
+package sip
+
+// topVia takes in the first Via header field.
+func (m *Message) topVia(n int) {
+	it := m.countVia(n)
+	if it.Value.Empty() {
+		return
+	}
+	fault := m.Via.parse(m.Buf, it.Value)
+	m.Via.Header, m.Via.First, m.Via.Last = n, true, it.Last
+	if fault != OK {
+		m.note(fault)
+	}
+	if fault == OK || fault == FaultVersion {
+		m.usable |= haveVia
+	}
+}
+
+// countVia counts the values of a Via header field and returns the iterator as
+// it stood at the first.
+func (m *Message) countVia(n int) (first ValueIter) {
+	m.Headers = m.store[:n+1] // the iterator looks there
+	it := m.headerValues(n)
+	for k := 0; it.Next(); k++ {
+		if k == 0 {
+			first = it
+		}
+		m.ViaCount++
+	}
+	if it.Fault != OK || first.Value.Empty() {
+		m.note(FaultVia)
+	}
+	return first
+}
+
+// address takes in From or To. Fault tells which, whatever is wrong with it.
+func (m *Message) address(n *NameAddr, value Span, fault Fault, have uint8) {
+	if n.parse(m.Buf, int(value.Off), int(value.End)) != OK || n.Star {
+		m.note(fault)
+		return
+	}
+	m.usable |= have
+}
+
+// callID takes in Call-ID: one word or word@word (RFC 3261 §20.8). Phones use
+// more bytes than a word may have; white space would end it for some parsers.
+func (m *Message) callID(value Span) {
+	m.CallID = value
+	if value.Empty() {
+		m.note(FaultCallID)
+		return
+	}
+	for _, c := range value.Of(m.Buf) {
+		if c <= ' ' || c == 0x7f {
+			m.note(FaultCallID)
+			return
+		}
+	}
+	m.usable |= haveCallID
+}
+
+// cseq takes in CSeq: a number below 2^31 and the method (RFC 3261 §8.1.1.5). A
+// response gets its Method here.
+func (m *Message) cseq(value Span) {
+	b, end := m.Buf, int(value.End)
+	i := int(value.Off)
+	for i < end && class[b[i]]&cDigit != 0 {
+		i++
+	}
+	number := span(int(value.Off), i)
+	method := skipLWS(b, i, end)
+	n, ok := number.Number(b)
+	if !ok || n > 1<<31-1 || method == i || !isToken(b, method, end) {
+		m.note(FaultCSeq)
+		return
+	}
+	m.CSeq, m.CSeqMethod = n, span(method, end)
+	m.usable |= haveCSeq
+	if !m.IsRequest {
+		m.MethodText, m.Method = m.CSeqMethod, LookupMethod(b[method:end])
+		return
+	}
+	if string(b[method:end]) != string(m.MethodText.Of(b)) {
+		m.note(FaultCSeqMethod)
+	}
+}
+
+// maxForwards takes in Max-Forwards, 0 to 255 (RFC 3261 §20.22). It means
+// nothing in a response.
+func (m *Message) maxForwards(value Span) {
+	if !m.IsRequest {
+		return
+	}
+	n, ok := value.Number(m.Buf)
+	if !ok || n > 255 {
+		m.note(FaultMaxForwards)
+		return
+	}
+	m.MaxForwards, m.MaxForwardsValue = int(n), value
+}
+
+// expires refuses a number of seconds over 2^32-1, which wraps around in some
+// parsers. Other nonsense means 3600 (RFC 3261 §20.19).
+func (m *Message) expires(value Span) {
+	if !m.IsRequest {
+		return
+	}
+	i, end := int(value.Off), int(value.End)
+	for i < end && class[m.Buf[i]]&cDigit != 0 {
+		i++
+	}
+	if digits := span(int(value.Off), i); !digits.Empty() {
+		if _, ok := digits.Number(m.Buf); !ok {
+			m.note(FaultExpires)
+		}
+	}
+}

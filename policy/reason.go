@@ -20,7 +20,6 @@ const (
 	ReasonBan
 	ReasonFlood
 	ReasonConnectionCap
-	ReasonNotPBX
 
 	// What arrived is not a message that can be forwarded.
 	ReasonKeepalive
@@ -28,7 +27,6 @@ const (
 	ReasonMalformed
 	ReasonSlowMessage
 	ReasonIdle
-	ReasonOwnAck
 
 	// RFC 3261 §16.3, the checks of a proxy.
 	ReasonTooManyHops
@@ -77,15 +75,11 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonFlood:         {"flood", "The source sent more messages per second than the flood limit allows."},
 	ReasonConnectionCap: {"connection-cap", "The source, or all sources together, had too many connections open, so a new one was refused."},
 
-	ReasonNotPBX: {"not-pbx", "Something that is not a PBX spoke to a listener that is for PBXes only."},
-
 	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
 	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},
 	ReasonMalformed:   {"malformed", "The message breaks the SIP grammar in a way that two programs could read differently."},
 	ReasonSlowMessage: {"slow-message", "A connection did not deliver a whole message within the time allowed and was closed."},
 	ReasonIdle:        {"idle", "A connection was silent for longer than the idle time and was closed."},
-
-	ReasonOwnAck: {"own-ack", "An ACK to an answer that sipward itself gave; it ends here."},
 
 	ReasonTooManyHops:  {"too-many-hops", "Max-Forwards had reached zero (RFC 3261 section 16.3)."},
 	ReasonLoop:         {"loop", "The message had been here before in the same form (RFC 3261 section 16.3)."},

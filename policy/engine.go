@@ -97,6 +97,9 @@ func (e *Engine) Gate() *gate.Gate { return e.gate }
 // ends it counts it.
 func (e *Engine) Counters() *Counters { return e.counters }
 
+// Count counts a message of a worker with its final reason.
+func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(r) }
+
 // Decide judges a request that has passed the gate and the scanner. It does
 // not allocate.
 func (e *Engine) Decide(r *Request, now int64) Decision {

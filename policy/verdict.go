@@ -73,7 +73,7 @@ type Request struct {
 	Transport Transport
 	Gate      gate.Verdict // what the gate said of its source
 	FromPBX   bool         // it came from one of our PBXes
-	Method    string       // "REGISTER"; a constant, never a piece of the message
+	Method    []byte
 
 	Account        []byte // user@domain of To for a REGISTER, of From otherwise
 	Target         []byte // user@domain of the Request-URI
@@ -88,9 +88,11 @@ type Request struct {
 type Outcome struct {
 	Source         netip.AddrPort
 	Transport      Transport
-	Method         string
+	FromPBX        bool // it answers a request of a PBX, and Source is who answered
+	Method         []byte
 	Status         int
 	Account        []byte
+	CallID         []byte
 	HasCredentials bool // its request carried credentials
 }
 

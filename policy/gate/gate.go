@@ -13,7 +13,7 @@ import (
 // Verdict is what Check says of a source. The zero Verdict is Pass.
 type Verdict uint8
 
-// The verdicts. Those that drop come last: see Drops.
+// The verdicts. Those that drop come last: see Verdict.Pass.
 const (
 	Pass        Verdict = iota // a stranger within the flood limit
 	PassAllowed                // on the allow list: nothing else was asked
@@ -34,8 +34,8 @@ func (v Verdict) String() string {
 	return "unknown"
 }
 
-// Drops says whether the packet is dropped.
-func (v Verdict) Drops() bool { return v >= DropDeny }
+// Pass says whether the packet goes on; else it is dropped without an answer.
+func (v Verdict) Pass() bool { return v < DropDeny }
 
 // Bans answers whether a source is banned. It is asked for each packet of a
 // stranger, so it must not allocate, nor wait.

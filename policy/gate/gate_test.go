@@ -74,7 +74,7 @@ func TestOrder(t *testing.T) {
 func passed(g *gate.Gate, addr string, n int) (count int) {
 	a := netip.MustParseAddr(addr)
 	for range n {
-		if !g.Check(a, int64(time.Hour)).Drops() {
+		if g.Check(a, int64(time.Hour)).Pass() {
 			count++
 		}
 	}
@@ -129,8 +129,8 @@ func TestVerdictNames(t *testing.T) {
 			t.Errorf("verdict %d has the name %q", v, s)
 		}
 		seen[v.String()] = true
-		if v.Drops() != (v.String()[:4] == "drop") {
-			t.Errorf("%v: Drops is %v", v, v.Drops())
+		if v.Pass() == (v.String()[:4] == "drop") {
+			t.Errorf("%v: Pass is %v", v, v.Pass())
 		}
 	}
 	if gate.Verdict(200).String() != "unknown" {

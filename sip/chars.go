@@ -1,5 +1,7 @@
 package sip
 
+import "bytes"
+
 // Character classes of RFC 3261 §25.1, as bits of one table.
 const (
 	cToken  = 1 << iota // token
@@ -109,12 +111,17 @@ func skipQuoted(buf []byte, i, end int) int {
 // Quotes inside are honoured: some phones write +sip.instance="<urn:…>" inside
 // the brackets of their Contact.
 func skipAngle(buf []byte, i, end int) int {
+	k := bytes.IndexByte(buf[i:end], '>')
+	if k < 0 {
+		return -1
+	}
+	if bytes.IndexByte(buf[i:i+k], '"') < 0 {
+		return i + k + 1
+	}
 	for i++; i < end; i++ {
 		switch buf[i] {
 		case '>':
 			return i + 1
-		case '<':
-			return -1
 		case '"':
 			if i = skipQuoted(buf, i, end) - 1; i < 0 {
 				return -1

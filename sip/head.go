@@ -14,59 +14,69 @@ type head struct {
 // next reads the next header field. At the empty line it returns done, with pos
 // after it. FaultHeaderSyntax leaves pos after the line; other faults are fatal.
 func (s *head) next(h *Header) (done bool, fault Fault) {
-	start := s.pos
-	if len(s.buf)-start >= 2 && s.buf[start] == '\r' && s.buf[start+1] == '\n' {
-		s.pos, s.lines = start+2, s.lines+1
-		return true, OK
-	}
+	buf, start := s.buf, s.pos
 	end, fault := s.line(start)
 	if fault != OK {
 		return false, fault
 	}
-	// The usual case has no fold; the name ends in the first line (HCOLON of
-	// RFC 3261 §25.1: white space may stand before the colon, a fold may not).
-	colon := bytes.IndexByte(s.buf[start:end-2], ':')
-	value := start + colon + 1
-	last := end
-	for last < len(s.buf) && (s.buf[last] == ' ' || s.buf[last] == '\t') {
-		cont := last
-		if last, fault = s.line(cont); fault != OK {
+	if end == start+2 {
+		s.pos = end
+		return true, OK
+	}
+	// HCOLON of RFC 3261 §25.1: white space may stand before the colon, a fold
+	// may not. These loops end at the CR of the first line at the latest.
+	i := start
+	for class[buf[i]]&cToken != 0 {
+		i++
+	}
+	name := i
+	for buf[i] == ' ' || buf[i] == '\t' {
+		i++
+	}
+	if end < len(buf) && (buf[end] == ' ' || buf[end] == '\t') {
+		if end, fault = s.folds(end); fault != OK {
 			return false, fault
 		}
-		// Some parsers take a line of white space for the end of the head.
-		if skipLWS(s.buf, cont, last) == last {
-			return false, FaultFold
-		}
 	}
-	s.pos = last
-	if last-start > MaxHeaderLine {
+	s.pos = end
+	if end-start > MaxHeaderLine {
 		return false, FaultHeaderTooLong
 	}
-	if colon < 0 {
+	if buf[i] != ':' || name == start {
 		return false, FaultHeaderSyntax
 	}
-	name := value - 1
-	for name > start && (s.buf[name-1] == ' ' || s.buf[name-1] == '\t') {
-		name--
-	}
-	h.ID = LookupHeader(s.buf[start:name])
-	if h.ID == HeaderOther && !isToken(s.buf, start, name) {
-		return false, FaultHeaderSyntax
-	}
-	value = skipLWS(s.buf, value, last)
-	h.Name, h.Line = span(start, name), span(start, last)
-	h.Value = span(value, trimLWS(s.buf, value, last))
+	value := skipLWS(buf, i+1, end)
+	h.ID = LookupHeader(buf[start:name])
+	h.Name, h.Line = span(start, name), span(start, end)
+	h.Value = span(value, trimLWS(buf, value, end))
 	return false, OK
+}
+
+// folds returns the offset after the continuation lines, the first of which
+// begins at end.
+func (s *head) folds(end int) (int, Fault) {
+	for end < len(s.buf) && (s.buf[end] == ' ' || s.buf[end] == '\t') {
+		next, fault := s.line(end)
+		if fault != OK {
+			return 0, fault
+		}
+		// Some parsers take a line of white space for the end of the head.
+		if skipLWS(s.buf, end, next) == next {
+			return 0, FaultFold
+		}
+		end = next
+	}
+	return end, OK
 }
 
 // line returns the offset after the line that begins at start, which must end
 // with CRLF.
 func (s *head) line(start int) (end int, fault Fault) {
 	lf := bytes.IndexByte(s.buf[start:], '\n')
-	if lf < 0 {
-		return 0, FaultHeadEnd
-	}
-	if lf == 0 || s.buf[start+lf-1] != '\r' {
+	if lf <= 0 || s.buf[start+lf-1] != '\r' {
+		if lf < 0 {
+			return 0, FaultHeadEnd
+		}
 		return 0, FaultLineEnd
 	}
 	s.lines++

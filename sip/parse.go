@@ -186,7 +186,7 @@ func (m *Message) header(n int, h *Header) {
 	m.first[h.ID] = uint8(n + 1)
 	switch h.ID {
 	case HeaderVia:
-		m.topVia(n)
+		m.topVia(n, h)
 	case HeaderFrom:
 		m.address(&m.From, h.Value, FaultFrom, haveFrom)
 	case HeaderTo:

@@ -1,13 +1,16 @@
 package sip
 
 // topVia takes in the first Via header field.
-func (m *Message) topVia(n int) {
-	it := m.countVia(n)
-	if it.Value.Empty() {
+func (m *Message) topVia(n int, h *Header) {
+	start, end := int(h.Value.Off), int(h.Value.End)
+	first := valueEnd(m.Buf, start, end)
+	if first == end {
+		m.ViaCount = 1
+	} else if !m.countVia(n) {
 		return
 	}
-	fault := m.Via.parse(m.Buf, it.Value)
-	m.Via.Header, m.Via.First, m.Via.Last = n, true, it.Last
+	fault := m.Via.parse(m.Buf, span(start, first))
+	m.Via.Header, m.Via.First, m.Via.Last = n, true, first == end
 	if fault != OK {
 		m.note(fault)
 	}
@@ -16,21 +19,19 @@ func (m *Message) topVia(n int) {
 	}
 }
 
-// countVia counts the values of a Via header field and returns the iterator as
-// it stood at the first.
-func (m *Message) countVia(n int) (first ValueIter) {
+// countVia counts the values of a Via header field. It returns false when it is
+// no proper list.
+func (m *Message) countVia(n int) bool {
 	m.Headers = m.store[:n+1] // the iterator looks there
-	it := m.headerValues(n)
-	for k := 0; it.Next(); k++ {
-		if k == 0 {
-			first = it
-		}
+	it, before := m.headerValues(n), m.ViaCount
+	for it.Next() {
 		m.ViaCount++
 	}
-	if it.Fault != OK || first.Value.Empty() {
+	if it.Fault != OK || m.ViaCount == before {
 		m.note(FaultVia)
+		return false
 	}
-	return first
+	return true
 }
 
 // address takes in From or To. Fault tells which, whatever is wrong with it.

@@ -20,6 +20,7 @@ type Options struct {
 	Branch       string // default z9hG4bK-METHOD-CSEQ-CALLID
 	NoRPort      bool   // leave out ;rport
 	Contact      string // URI, default sip:USER@VIA
+	Instance     string // value of +sip.instance in the Contact, with its quotes
 	NoContact    bool
 	CallID       string // default 7e5a01@VIA
 	CSeq         int    // default 1
@@ -101,7 +102,11 @@ func Request(method string, o Options) []byte {
 	line("Call-ID: %s", o.CallID)
 	line("CSeq: %d %s", o.CSeq, method)
 	if !o.NoContact {
-		line("Contact: <%s>", o.Contact)
+		contact := "<" + o.Contact + ">"
+		if o.Instance != "" {
+			contact += ";+sip.instance=" + o.Instance + ";reg-id=1"
+		}
+		line("Contact: %s", contact)
 	}
 	if method == "REGISTER" {
 		line("Expires: %d", max(o.Expires, 0))
@@ -134,6 +139,9 @@ func finish(b *bytes.Buffer, o Options) {
 // Register builds a REGISTER. With [Auth] as its Auth it has about 800 bytes,
 // the size of what desk phones send.
 func Register(o Options) []byte {
+	if o.Instance == "" {
+		o.Instance = `"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"`
+	}
 	o.Headers = append([]string{
 		"Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, INFO, MESSAGE, SUBSCRIBE, UPDATE",
 		"Supported: path, gruu, outbound",

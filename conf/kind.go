@@ -18,10 +18,13 @@ type kind[T any] struct {
 	name  string
 	shape shape
 	// parts are the keys of an item, for a list of sections.
-	parts []string
+	parts []part
 	// read reports what is wrong with n, and then returns any value.
 	read func(d *decoder, key string, n *node) T
 }
+
+// part is a key inside an item.
+type part struct{ name, typ, def string }
 
 // decoder reads the values of one configuration.
 type decoder struct {

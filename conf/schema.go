@@ -15,7 +15,7 @@ type key struct {
 	// restart says that a changed value is used only after a restart.
 	restart bool
 	shape   shape
-	parts   []string
+	parts   []part
 	read    func(*decoder, *Config, *node)
 	value   func(*Config) any
 }

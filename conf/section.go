@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
+
+// defaultWeight makes PBXes that say nothing share alike.
+const defaultWeight = 1
 
 // pbxItem reads one PBX: a section with address and weight, or the same in one
 // line, as the environment needs it: ADDRESS or ADDRESS;weight=N.
@@ -16,9 +20,10 @@ func pbxItem() kind[PBX] {
 		"address": func(d *decoder, key string, n *node, p *PBX) { p.Address = address.read(d, key, n) },
 		"weight":  func(d *decoder, key string, n *node, p *PBX) { p.Weight = weight.read(d, key, n) },
 	}
-	parts := []string{"address", "weight"}
+	names := []string{"address", "weight"}
+	parts := []part{{"address", address.name, ""}, {"weight", weight.name, strconv.Itoa(defaultWeight)}}
 	return kind[PBX]{name: "section", shape: shapeMap, parts: parts, read: func(d *decoder, key string, n *node) PBX {
-		p := PBX{Weight: 1}
+		p := PBX{Weight: defaultWeight}
 		if n.shape == shapeScalar {
 			n = pbxFields(n)
 		}
@@ -30,7 +35,7 @@ func pbxItem() kind[PBX] {
 		for _, f := range n.fields {
 			read, ok := fields[f.name]
 			if !ok {
-				d.fail(f.at, join(key, f.name), "unknown key; %s", suggest(f.name, parts))
+				d.fail(f.at, join(key, f.name), "unknown key; %s", suggest(f.name, names))
 				unknown = true
 				continue
 			}

@@ -1,5 +1,7 @@
 package sip
 
+import "bytes"
+
 // topVia takes in the first Via header field.
 func (m *Message) topVia(n int, h *Header) {
 	start, end := int(h.Value.Off), int(h.Value.End)
@@ -35,8 +37,11 @@ func (m *Message) countVia(n int) bool {
 }
 
 // address takes in From or To. Fault tells which, whatever is wrong with it.
+// Headers in their URIs are not allowed (RFC 3261 §19.1.1, table 1), yet they
+// harm only with an '@', where a parser might look for the host.
 func (m *Message) address(n *NameAddr, value Span, fault Fault, have uint8) {
-	if n.parse(m.Buf, int(value.Off), int(value.End)) != OK || n.Star {
+	if n.parse(m.Buf, int(value.Off), int(value.End)) != OK || n.Star ||
+		!n.URI.HeadersPart.Empty() && bytes.IndexByte(n.URI.HeadersPart.Of(m.Buf), '@') >= 0 {
 		m.note(fault)
 		return
 	}

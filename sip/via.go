@@ -55,7 +55,7 @@ func (v *Via) parse(buf []byte, s Span) Fault {
 func (v *Via) protocol(buf []byte, i, end int) (next int, version bool) {
 	// What nearly everybody writes.
 	if end-i > 8 && string(buf[i:i+8]) == "SIP/2.0/" {
-		version, i = true, i+8
+		version, i = true, skipLWS(buf, i+8, end)
 	} else if i, version = viaVersion(buf, i, end); i < 0 {
 		return -1, false
 	}

@@ -1,0 +1,145 @@
+//go:build linux
+
+// Command bench puts Kamailio, a bare UDP forwarder and sipward in front of the same responder,
+// loads each with the same generator, and tells the highest rate without loss and the CPU time per
+// message of each. It exits with 1 when sipward misses one of its bars.
+//
+//	go run ./e2e/bench                 about seven minutes; the machine should be idle otherwise
+//	go run ./e2e/bench -quick          a tenth of that, to see whether it works
+//	go run ./e2e/bench -subjects bare,sipward -json bench.json
+//
+// A transaction is REGISTER and its 200: two messages cross the edge. A call is INVITE, 180, 200,
+// ACK, BYE, 200: six. CPU time is utime+stime of the edge's whole process tree, divided by the
+// messages of complete transactions. All traffic stays on the loopback interface.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	// Parts die with the thread that started them (PR_SET_PDEATHSIG), so that thread must stay.
+	runtime.LockOSThread()
+	if len(os.Args) > 1 && slices.Contains([]string{"generate", "respond", "bare"}, os.Args[1]) {
+		if err := playRole(os.Args[1], os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(2)
+		}
+		return
+	}
+	failed, err := run()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	case failed:
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	step       time.Duration
+	sources    int
+	subjects   []string
+	json       string
+	kamailio   string
+	sipward    string
+	buffer     int
+	resolution float64
+}
+
+func parseFlags() options {
+	var o options
+	var only string
+	quick := flag.Bool("quick", false, "short steps and a coarse search: shows that everything works, not how fast it is")
+	flag.DurationVar(&o.step, "step", 4*time.Second, "duration of one step")
+	flag.IntVar(&o.sources, "sources", 10000, "source addresses of the flow from many")
+	flag.StringVar(&only, "subjects", "", "comma-separated part of: kamailio, bare, sipward (default all)")
+	flag.StringVar(&o.json, "json", "", "also write all figures to this file")
+	flag.StringVar(&o.kamailio, "kamailio", "kamailio", "Kamailio's `program`")
+	flag.StringVar(&o.sipward, "sipward", "", "sipward's `program` (default: build it)")
+	flag.IntVar(&o.buffer, "receive-buffer", 4<<20, "receive buffer of Kamailio and the bare forwarder, bytes (sipward uses its default)")
+	flag.Parse()
+	o.resolution = 1.05
+	if *quick { // long enough for every part, too short for the truth
+		o.step, o.resolution = 500*time.Millisecond, 1.3
+	}
+	if only != "" {
+		o.subjects = strings.Split(only, ",")
+	}
+	return o
+}
+
+// wants says whether a subject was asked for.
+func (o options) wants(name string) bool {
+	return len(o.subjects) == 0 || slices.ContainsFunc(o.subjects, func(s string) bool { return strings.HasPrefix(name, s) })
+}
+
+func run() (failed bool, err error) {
+	o := parseFlags()
+	dir, err := os.MkdirTemp("", "sipward-bench-")
+	if err != nil {
+		return false, fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := newLab(o, dir)
+	if err != nil {
+		return false, err
+	}
+	responder, err := l.startResponder()
+	if err != nil {
+		return false, err
+	}
+	defer responder.stop()
+	rep, err := newReport(o)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range subjects(o.buffer) {
+		if !o.wants(s.name) {
+			continue
+		}
+		if err := l.measureSubject(o, s, rep); err != nil {
+			return false, err
+		}
+	}
+	if err := l.measureCommon(o, rep); err != nil {
+		return false, err
+	}
+	rep.judge()
+	rep.print(os.Stdout)
+	if o.json != "" {
+		err = rep.write(o.json)
+	}
+	return rep.failed(), err
+}
+
+func newLab(o options, dir string) (*lab, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	l := &lab{dir: dir, self: self, sipward: o.sipward, receiveBuffer: o.buffer, log: os.Stderr}
+	if o.wants(nameStateful1) || o.wants(nameStateful2) || o.wants(nameStateless) {
+		if l.kamailio, err = exec.LookPath(o.kamailio); err != nil {
+			return nil, fmt.Errorf("find Kamailio (Debian: kamailio; or -subjects bare,sipward): %w", err)
+		}
+	}
+	if o.wants(nameSipward) && l.sipward == "" {
+		l.sipward = filepath.Join(dir, "sipward")
+		cmd := exec.Command("go", "build", "-o", l.sipward, "sipward/cmd/sipward")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build sipward: %w", errors.Join(err, errors.New(string(out))))
+		}
+	}
+	return l, nil
+}

@@ -97,6 +97,10 @@ func readAdvertise(d *decoder, key string, n *node, outside []Listener) map[List
 	value := scalar("address or host name, with or without port", parseAdvertised)
 	all := map[Listener]Advertised{}
 	for _, f := range n.fields {
+		if f.value.shape == shapeScalar && strings.Contains(f.value.text, ": ") {
+			d.fail(f.at, key, "between braces, a listen address with colons needs quotes; write {%q: ADDRESS}", "udp://198.51.100.1:5060")
+			continue
+		}
 		told := value.read(d, key+"["+quote(f.name)+"]", f.value)
 		match, err := listenerMatch(f.name)
 		if err != nil {

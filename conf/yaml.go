@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
@@ -82,7 +83,7 @@ func (r *yamlReader) parse(text []byte) (file *ast.File) {
 			file = nil
 		}
 	}()
-	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+	file, err := parser.Parse(joinFlowScalars(lexer.Tokenize(string(text))), 0, parser.AllowDuplicateMapKey())
 	if err == nil {
 		return file
 	}

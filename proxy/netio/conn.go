@@ -1,0 +1,174 @@
+package netio
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sipward/sip"
+)
+
+// descriptor is what an accepted connection (os.File) and a dialled one
+// (net.TCPConn) have in common.
+type descriptor interface {
+	SyscallConn() (syscall.RawConn, error)
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	Close() error
+}
+
+// Conn is one TCP connection. Its methods may be called from any goroutine
+// and never block.
+type Conn struct {
+	t        *TCP
+	h        StreamHandler
+	d        descriptor
+	raw      syscall.RawConn
+	id       uint64
+	remote   netip.AddrPort
+	local    netip.AddrPort
+	source   netip.Addr // what limits know it by
+	listener int
+	exempt   bool
+
+	peer     atomic.Pointer[Conn]
+	value    atomic.Pointer[any]
+	draining atomic.Bool // CloseAfterFlush was called
+
+	in  inbound
+	out outbound
+}
+
+// newConn makes a connection of d; the caller fills in its addresses and
+// starts it.
+func (t *TCP) newConn(d descriptor, h StreamHandler, listener int) (*Conn, error) {
+	raw, err := d.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{t: t, h: h, d: d, raw: raw, listener: listener}
+	c.in.framer = sip.Framer{MaxHeader: t.cfg.MaxHeader, MaxMessage: t.cfg.MaxMessage}
+	return c, nil
+}
+
+// ID is the connection's random number of 48 bits, unique among the open
+// connections and never 0.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Remote is the other side's address.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Local is our side's address.
+func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Listener is the index of the listener that accepted the connection, or -1
+// for one that was dialled.
+func (c *Conn) Listener() int { return c.listener }
+
+// SetPeer pairs c with p; nil undoes it.
+func (c *Conn) SetPeer(p *Conn) { c.peer.Store(p) }
+
+// Peer is the connection that c is paired with, or nil.
+func (c *Conn) Peer() *Conn { return c.peer.Load() }
+
+// SetValue attaches a value to c.
+func (c *Conn) SetValue(v any) { c.value.Store(&v) }
+
+// Value is what was attached last, or nil.
+func (c *Conn) Value() any {
+	if v := c.value.Load(); v != nil {
+		return *v
+	}
+	return nil
+}
+
+// Close closes c and gives err to StreamHandler.Closed, unless it is closed
+// already: the first reason stands. It returns whether it was the first.
+//
+// For a reason that tells against the other side the connection is reset, and
+// nothing of it stays in the kernel; otherwise what Send has handed to the
+// kernel still goes out.
+func (c *Conn) Close(err error) bool {
+	o := &c.out
+	o.mu.Lock()
+	first := !o.closed
+	if first {
+		o.closed = true
+		if !o.closing {
+			o.reason = err
+		}
+		o.closing = true
+		o.queue = nil
+	}
+	o.mu.Unlock()
+	if first {
+		if abortive(err) {
+			_ = c.raw.Control(resetOnClose)
+		}
+		_ = c.d.Close()
+	}
+	return first
+}
+
+func abortive(err error) bool {
+	return errors.Is(err, ErrSlowPeer) || errors.Is(err, ErrMessageTimeout) || errors.Is(err, ErrSourceClosed)
+}
+
+func resetOnClose(fd uintptr) {
+	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// CloseAfterFlush lets what is queued go out, then closes. No more messages
+// are delivered, and Send fails from now on. It is over after WriteTimeout,
+// whatever the other side does.
+func (c *Conn) CloseAfterFlush() { c.closeAfterFlush(nil) }
+
+func (c *Conn) closeAfterFlush(reason error) {
+	o := &c.out
+	o.mu.Lock()
+	if o.closing {
+		o.mu.Unlock()
+		return
+	}
+	o.closing = true
+	o.reason = reason
+	o.until = time.Now().Add(c.t.cfg.WriteTimeout)
+	flushed := !o.writing
+	if !flushed {
+		_ = c.d.SetWriteDeadline(o.until)
+	}
+	o.mu.Unlock()
+	c.draining.Store(true)
+	if flushed {
+		_ = c.raw.Control(shutdownWrite)
+	}
+	// Wakes the reader, which sets the deadline that holds from now on.
+	_ = c.d.SetReadDeadline(time.Unix(1, 0))
+}
+
+func shutdownWrite(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }
+
+// outbound is the part of a Conn that sends.
+type outbound struct {
+	mu      sync.Mutex
+	queue   []byte // waits for the writer
+	taken   int    // bytes that the writer has taken and not yet written
+	writing bool   // the writer runs
+	sends   uint   // calls of Send that got so far
+	closing bool   // nothing is accepted any more
+	closed  bool
+	reason  error     // why it is closed
+	until   time.Time // when closing has to be done
+
+	// One write at a time: Send's own under mu while no writer runs, else the
+	// writer's.
+	buf   []byte
+	err   error
+	try   func(fd uintptr) bool
+	drain func(fd uintptr) bool
+}

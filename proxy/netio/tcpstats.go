@@ -1,0 +1,70 @@
+package netio
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"sipward/sip"
+)
+
+// TCPStats counts what all TCP connections have done.
+type TCPStats struct {
+	Open          int // now, accepted and dialled
+	Accepted      uint64
+	Dialled       uint64
+	Messages      uint64
+	Pings         uint64 // keep-alives answered (RFC 5626 §4.4.1)
+	RefusedGate   uint64 // by StreamHandler.Accept
+	RefusedTotal  uint64 // by MaxConns
+	RefusedSource uint64 // by MaxPerSource
+	AcceptErrors  uint64
+	ClosedMessage uint64 // message not complete in time
+	ClosedIdle    uint64
+	ClosedFault   uint64 // framing
+	ClosedSlow    uint64 // peer did not read
+	ClosedSource  uint64 // by CloseSource
+}
+
+type tcpCounters struct {
+	accepted, dialled, messages, pings       atomic.Uint64
+	refusedGate, refusedTotal, refusedSource atomic.Uint64
+	acceptErrors                             atomic.Uint64
+	late, idle, fault, slow, cut             atomic.Uint64
+}
+
+func (k *tcpCounters) closed(reason error) {
+	var fault sip.Fault
+	switch {
+	case errors.Is(reason, ErrMessageTimeout):
+		k.late.Add(1)
+	case errors.Is(reason, ErrIdle):
+		k.idle.Add(1)
+	case errors.Is(reason, ErrSlowPeer):
+		k.slow.Add(1)
+	case errors.Is(reason, ErrSourceClosed):
+		k.cut.Add(1)
+	case errors.As(reason, &fault):
+		k.fault.Add(1)
+	}
+}
+
+// Stats returns the counters of all listeners and connections.
+func (t *TCP) Stats() TCPStats {
+	k := &t.counters
+	return TCPStats{
+		Open:          int(t.open.Load()),
+		Accepted:      k.accepted.Load(),
+		Dialled:       k.dialled.Load(),
+		Messages:      k.messages.Load(),
+		Pings:         k.pings.Load(),
+		RefusedGate:   k.refusedGate.Load(),
+		RefusedTotal:  k.refusedTotal.Load(),
+		RefusedSource: k.refusedSource.Load(),
+		AcceptErrors:  k.acceptErrors.Load(),
+		ClosedMessage: k.late.Load(),
+		ClosedIdle:    k.idle.Load(),
+		ClosedFault:   k.fault.Load(),
+		ClosedSlow:    k.slow.Load(),
+		ClosedSource:  k.cut.Load(),
+	}
+}

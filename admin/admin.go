@@ -1,0 +1,154 @@
+// Package admin is how people and programs talk to a running sipward: HTTP with
+// JSON on a unix socket. Whoever may open the socket may use all of it, so the
+// socket's mode and group are the access control.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	// Socket is the path of the unix socket; its folder is made if it is missing.
+	Socket string
+	// Mode holds the socket's permission bits.
+	Mode fs.FileMode
+	// Group owns the socket; empty: the group of the process.
+	Group   string
+	Backend Backend
+	Log     *slog.Logger
+}
+
+// Backend is the sipward that is controlled.
+type Backend interface {
+	Status() Status
+	// Reload reads the configuration again. An error says why the old one stays in
+	// force.
+	Reload() (Reloaded, error)
+}
+
+// Server serves the control socket. It implements Run(ctx) error.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	http     http.Server
+}
+
+// Limits of a request: whoever connects is local, but may be broken.
+const (
+	readTimeout  = 5 * time.Second
+	writeTimeout = 30 * time.Second
+	maxBody      = 64 << 10
+)
+
+// New opens the socket. A socket file left behind by a process that is gone is
+// replaced; one that a process still answers on is an error.
+func New(cfg Config) (*Server, error) {
+	l, err := listen(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	s := &Server{cfg: cfg, listener: l}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("POST /v1/reload", s.reload)
+	s.http = http.Server{
+		Handler:     http.MaxBytesHandler(mux, maxBody),
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: readTimeout,
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	}
+	return s, nil
+}
+
+func listen(cfg *Config) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(cfg.Socket), 0o755); err != nil {
+		return nil, err
+	}
+	if c, err := net.DialTimeout("unix", cfg.Socket, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: another sipward answers there; stop it, or choose another control.socket", cfg.Socket)
+	}
+	if info, err := os.Lstat(cfg.Socket); err == nil {
+		if info.Mode()&fs.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s exists and is not a socket; choose another control.socket", cfg.Socket)
+		}
+		if err := os.Remove(cfg.Socket); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", cfg.Socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := setAccess(cfg); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func setAccess(cfg *Config) error {
+	if cfg.Group != "" {
+		g, err := user.LookupGroup(cfg.Group)
+		if err != nil {
+			return fmt.Errorf("control.group: %w", err)
+		}
+		gid, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return fmt.Errorf("control.group %s: %w", cfg.Group, err)
+		}
+		if err := os.Chown(cfg.Socket, -1, gid); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(cfg.Socket, cfg.Mode)
+}
+
+// Close closes a Server that will not be Run.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	stopped := context.AfterFunc(ctx, func() { s.http.Close() })
+	defer stopped()
+	if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the control socket: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, s.cfg.Backend.Status())
+}
+
+func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
+	done, err := s.cfg.Backend.Reload()
+	if err != nil {
+		reply(w, http.StatusUnprocessableEntity, failure{err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, done)
+}
+
+// failure is the body of every answer that is not a success.
+type failure struct {
+	Error string `json:"error"`
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(body) // a client that went away needs no answer
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sipward/admin"
+	"sipward/conf"
+)
+
+// controlFlags adds --socket, and --json if the command has something to print.
+func controlFlags(cmd *cobra.Command, socket *string, asJSON *bool) {
+	cmd.Flags().StringVar(socket, "socket", conf.Default().Control.Socket, "control socket of the running sipward, a `path`")
+	if asJSON != nil {
+		cmd.Flags().BoolVar(asJSON, "json", false, "print JSON for programs")
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func newStatus() *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what a running sipward does and has counted",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := admin.NewClient(socket).Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			return printStatus(cmd.OutOrStdout(), &s)
+		},
+	}
+	controlFlags(cmd, &socket, &asJSON)
+	return cmd
+}
+
+func printStatus(out io.Writer, s *admin.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "sipward\t%s, %s mode, process %d, up %s\n", s.Version, s.Mode, s.PID, time.Since(s.Started).Round(time.Second))
+	fmt.Fprintf(w, "config\t%s\n", s.Config)
+	for _, l := range s.Outside {
+		fmt.Fprintf(w, "outside\t%s\n", l)
+	}
+	for _, l := range s.Inside {
+		fmt.Fprintf(w, "inside\t%s\n", l)
+	}
+	for _, p := range s.PBX {
+		state := "up"
+		if !p.Up {
+			state = "DOWN: " + p.Why
+		}
+		fmt.Fprintf(w, "pbx\t%s  weight %d  %s\n", p.Address, p.Weight, state)
+	}
+	fmt.Fprintf(w, "lists\t%d allowed, %d denied, %d trunks\n", s.Allow, s.Deny, s.Trunks)
+	for _, u := range s.UDP {
+		fmt.Fprintf(w, "udp\t%s  received %d, sent %d, send errors %d, lost in the receive queue %d\n",
+			u.Listener, u.Received, u.Sent, u.SendErrors, u.QueueDrops)
+	}
+	fmt.Fprintf(w, "tcp\topen %d, accepted %d, refused %d, too slow %d, idle %d, framing errors %d\n",
+		s.TCP.Open, s.TCP.Accepted, s.TCP.Refused, s.TCP.Slow, s.TCP.Idle, s.TCP.Faults)
+	printCounts(w, "messages", s.Reasons)
+	printCounts(w, "malformed", s.Faults)
+	printCounts(w, "answers", s.Replies)
+	return w.Flush()
+}
+
+func printCounts(w io.Writer, title string, counts map[string]uint64) {
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(w, "%s\t%s %d\n", title, name, counts[name])
+	}
+}
+
+func newReload() *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have a running sipward read its configuration again",
+		Long: `Have a running sipward read its configuration and its lists again, as SIGHUP does.
+When something in them is wrong, the command says what and sipward goes on as it was.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := admin.NewClient(socket).Reload(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return printJSON(out, r)
+			}
+			for _, c := range r.Changed {
+				fmt.Fprintln(out, "changed:", c)
+			}
+			for _, c := range r.Restart {
+				fmt.Fprintln(out, "changes at the next restart:", c)
+			}
+			_, err = fmt.Fprintln(out, "Reloaded.")
+			return err
+		},
+	}
+	controlFlags(cmd, &socket, &asJSON)
+	return cmd
+}

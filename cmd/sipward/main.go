@@ -1,0 +1,82 @@
+// Command sipward is a SIP-aware reverse-proxy firewall in front of unmodified
+// PBXes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sipward/admin"
+)
+
+// Exit codes: 0 done, 1 refused or not found, 2 wrong use, 3 cannot reach sipward.
+const (
+	exitRefused     = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// errUsage marks errors in how a command was called.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run executes a command line and returns the exit code.
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(root.ErrOrStderr(), "sipward:", err)
+	switch {
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, admin.ErrUnreachable):
+		return exitUnreachable
+	}
+	return exitRefused
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sipward",
+		Short: "SIP-aware reverse-proxy firewall in front of unmodified PBXes",
+		Long: `sipward stands in front of one or more PBXes, looks at every SIP request and
+response, and forwards what should pass.
+
+
+To protect a PBX, write a configuration file (its one required key is pbx) and:
+
+  sipward check --config FILE
+  sipward run   --config FILE`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
+	})
+	root.AddCommand(newRun(), newCheck(), newStatus(), newReload(), newVersion())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// noArgs refuses arguments that a command does not take.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: '%s' takes no argument %q; see '%s --help'", errUsage, cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
+}

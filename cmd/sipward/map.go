@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"sipward/conf"
+	"sipward/policy"
+	"sipward/policy/gate"
+	"sipward/policy/iplist"
+	"sipward/proxy"
+	"sipward/proxy/netio"
+	"sipward/proxy/upstream"
+	"sipward/proxy/upstream/resolve"
+)
+
+// lists are the prefix sets of a configuration, those from files included.
+type lists struct {
+	allow, deny, trunks, pbx *iplist.Set
+}
+
+// loadLists reads every list file; all that is wrong is reported at once.
+func loadLists(c *conf.Config) (lists, error) {
+	allow, err1 := listOf(c.Lists.Allow, c.Lists.AllowFiles)
+	deny, err2 := listOf(c.Lists.Deny, c.Lists.DenyFiles)
+	trunks, _ := listOf(c.Trunks, nil)
+	var hosts []netip.Prefix
+	for _, p := range c.PBX {
+		hosts = append(hosts, netip.PrefixFrom(p.Address.Addr(), p.Address.Addr().BitLen()))
+	}
+	pbx, _ := listOf(hosts, nil)
+	return lists{allow: allow, deny: deny, trunks: trunks, pbx: pbx}, errors.Join(err1, err2)
+}
+
+func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
+	var entries []iplist.Entry
+	for _, p := range prefixes {
+		entries = append(entries, iplist.Entry{Prefix: p, Origin: "config"})
+	}
+	var errs []error
+	for _, f := range files {
+		more, err := iplist.ReadFile(f)
+		errs = append(errs, err)
+		entries = append(entries, more...)
+	}
+	return iplist.New(entries), errors.Join(errs...)
+}
+
+// policyConfig maps the rules of a configuration.
+func policyConfig(c *configuration, workers int) policy.Config {
+	threshold := c.conf.Malformed.Count
+	if c.conf.Malformed.Action == conf.ActionWatch {
+		threshold = 0
+	}
+	return policy.Config{
+		Allow: c.allow, Deny: c.deny, PBX: c.pbx, Trunks: c.trunks,
+		Flood:     policy.Flood{Rate: float64(c.conf.Flood.Rate), Burst: c.conf.Flood.Burst},
+		Malformed: policy.Malformed{Threshold: threshold, Period: c.conf.Malformed.Period},
+		Workers:   workers,
+		IPv6Bits:  c.conf.IPv6SourcePrefix,
+	}
+}
+
+// proxyListeners maps listeners with what they advertise.
+func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised) []proxy.Listener {
+	var out []proxy.Listener
+	for _, l := range list {
+		p := proxy.Listener{Transport: policy.UDP, Addr: l.Addr}
+		if l.Transport == conf.TransportTCP {
+			p.Transport = policy.TCP
+		}
+		if a, ok := advertise[l]; ok {
+			if a.Port == 0 {
+				a.Port = l.Addr.Port()
+			}
+			p.Advertise = a.String()
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// tcpConfig maps the caps of connections. Whoever the gate knows as good has no cap
+// of his own.
+func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
+	bits := c.IPv6SourcePrefix
+	return netio.TCPConfig{
+		MaxConns: c.TCP.MaxConnections, MaxPerSource: c.TCP.MaxPerSource,
+		MaxHeader: c.TCP.MaxHeader, MaxMessage: c.TCP.MaxMessage,
+		MessageTimeout: c.TCP.MessageTimeout, IdleTimeout: c.TCP.IdleTimeout, WriteTimeout: c.TCP.WriteTimeout,
+		SourceKey: func(a netip.Addr) netip.Addr {
+			if a.Is4() {
+				return a
+			}
+			p, _ := a.Prefix(bits) // bits are in range, conf has seen to it
+			return p.Addr()
+		},
+		Exempt: func(a netip.Addr) bool {
+			switch g.Standing(a, time.Now().UnixNano()) {
+			case gate.PassAllowed, gate.PassPBX, gate.PassTrusted:
+				return true
+			}
+			return false
+		},
+	}
+}
+
+func poolConfig(c *conf.Config, log *slog.Logger) upstream.Config {
+	cfg := upstream.Config{
+		Interval: probeInterval(c.Health), Timeout: c.Health.Timeout, Fall: c.Health.Fall, Rise: c.Health.Rise,
+		Logger: log,
+	}
+	if c.Health.Probe == conf.ProbeTCP {
+		cfg.Transport = policy.TCP
+	}
+	for _, p := range c.PBX {
+		cfg.PBXes = append(cfg.PBXes, upstream.Target{Address: p.Address, Weight: p.Weight})
+	}
+	return cfg
+}
+
+func resolverConfig(c *conf.Config) resolve.Config {
+	cfg := resolve.Config{Timeout: c.Resolver.Timeout, Cache: c.Resolver.CacheEntries, NoIPv4: true, NoIPv6: true}
+	for _, s := range c.Resolver.Nameservers {
+		cfg.Servers = append(cfg.Servers, s.String())
+	}
+	for _, l := range c.Listen.Outside { // only the families that trunks can be reached with
+		if l.Addr.Addr().Is4() {
+			cfg.NoIPv4 = false
+		} else {
+			cfg.NoIPv6 = false
+		}
+	}
+	return cfg
+}
+
+// probeInterval is negative for no probes.
+func probeInterval(h conf.Health) time.Duration {
+	if h.Probe == conf.ProbeOff {
+		return -1
+	}
+	return h.Interval
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"sipward/admin"
+	"sipward/conf"
+	"sipward/policy"
+	"sipward/policy/event"
+	"sipward/proxy"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+	"sipward/proxy/upstream"
+	"sipward/proxy/upstream/resolve"
+)
+
+func newRun() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Protect the PBXes of a configuration file",
+		Long: `Protect the PBXes of a configuration file, in the foreground.
+
+SIGTERM and Ctrl-C end it, SIGHUP has it read its configuration again. It tells
+systemd when it is ready, reloads and stops, and feeds its watchdog.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfiguration(path)
+			if err != nil {
+				return err
+			}
+			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log), nil)
+			if err != nil {
+				return err
+			}
+			return e.Run(cmd.Context())
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// An edge is a whole sipward: what a configuration says, built and wired.
+type edge struct {
+	log      *slog.Logger
+	engine   *policy.Engine
+	pool     *upstream.Pool
+	resolver *resolve.Resolver
+	server   *proxy.Server
+	control  *admin.Server
+	started  time.Time
+	workers  int
+
+	mu     sync.Mutex // one reload at a time
+	config *configuration
+}
+
+// newEdge builds everything and binds every socket. Nothing passes before Run.
+// events, if not nil, shows each decision to its subscribers.
+func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, error) {
+	if events == nil {
+		events = new(event.Bus)
+	}
+	e := &edge{log: log, config: c, started: time.Now(), workers: c.conf.UDP.Workers}
+	if e.workers == 0 {
+		e.workers = runtime.GOMAXPROCS(0)
+	}
+	if err := os.MkdirAll(c.conf.StateDir, 0o750); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	key, err := flow.LoadKey(c.conf.TokenKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	e.engine = policy.New(policyConfig(c, e.workers+1))
+	if e.pool, err = upstream.New(poolConfig(c.conf, log)); err != nil {
+		return nil, err
+	}
+	e.resolver = resolve.New(resolverConfig(c.conf))
+	e.server, err = proxy.New(proxy.Config{
+		Outside: proxyListeners(reachable(c.conf, log), c.conf.Listen.Advertise),
+		Inside:  proxyListeners(c.conf.Listen.Inside, nil),
+		UDP:     netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
+		TCP:     tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
+		Settings: settings(c),
+		Key:      key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.control, err = admin.New(admin.Config{
+		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
+		Backend: e, Log: log,
+	})
+	if err != nil {
+		e.server.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Run works until ctx ends or something fails that it cannot work without.
+func (e *edge) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, work := errgroup.WithContext(work)
+	group.Go(func() error { return e.pool.Run(work) })
+	group.Go(func() error { return e.server.Run(work) })
+	group.Go(func() error { return e.control.Run(work) })
+	group.Go(func() error { return e.reloadOnHangup(work) })
+	group.Go(func() error { return feedWatchdog(work, e) })
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+		case <-work.Done():
+			return nil
+		}
+		e.notify(stateStopping)
+		e.log.Info("stopping", "drain", e.current().conf.Shutdown.Drain)
+		e.server.Drain(work, e.current().conf.Shutdown.Drain)
+		return nil
+	})
+	e.notify(stateReady)
+	e.log.Info("ready", "version", versionString(), "outside", urls(e.config.conf.Listen.Outside), "pbx", len(e.config.conf.PBX))
+	return group.Wait()
+}
+
+func (e *edge) current() *configuration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.config
+}
+
+// reloadOnHangup reloads at each SIGHUP.
+func (e *edge) reloadOnHangup(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			e.Reload() // it logs what happened
+		}
+	}
+}
+
+// Reload implements admin.Backend: it reads the file again and puts in force what
+// can change at run time. When something is wrong, nothing changes.
+func (e *edge) Reload() (admin.Reloaded, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.config.path == "" {
+		return admin.Reloaded{}, errors.New("this sipward was started without a configuration file")
+	}
+	e.notify(stateReloading)
+	defer e.notify(stateReady)
+	next, err := loadConfiguration(e.config.path)
+	if err != nil {
+		e.log.Error("not reloaded, the old configuration stays in force", "err", err)
+		return admin.Reloaded{}, fmt.Errorf("not reloaded, the old configuration stays in force:\n%w", err)
+	}
+	done := admin.Reloaded{Changed: []string{}, Restart: []string{}}
+	for _, c := range conf.Diff(e.config.conf, next.conf) {
+		if c.Restart {
+			done.Restart = append(done.Restart, c.String())
+		} else {
+			done.Changed = append(done.Changed, c.String())
+		}
+	}
+	if err := e.pool.Reload(poolConfig(next.conf, e.log)); err != nil {
+		return admin.Reloaded{}, err
+	}
+	e.engine.Reload(policyConfig(next, e.workers+1))
+	e.server.Reload(settings(next))
+	e.config = next
+	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
+	return done, nil
+}
+
+func settings(c *configuration) proxy.Settings {
+	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks}
+}
+
+func urls(list []conf.Listener) []string {
+	out := make([]string, len(list))
+	for i, l := range list {
+		out[i] = l.String()
+	}
+	return out
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"os"
+
+	"sipward/admin"
+	"sipward/conf"
+	"sipward/policy"
+)
+
+func newLogger(w io.Writer, c conf.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == conf.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// reachable returns the outside listeners, without those that nobody asked for and
+// whose address family this machine does not have.
+func reachable(c *conf.Config, log *slog.Logger) []conf.Listener {
+	if !c.Listen.OutsideIsDefault || hasIPv6() {
+		return c.Listen.Outside
+	}
+	log.Info("this machine has no IPv6; listening on IPv4 alone")
+	var out []conf.Listener
+	for _, l := range c.Listen.Outside {
+		if l.Addr.Addr().Is4() {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func hasIPv6() bool {
+	c, err := net.ListenPacket("udp6", "[::]:0")
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+var _ admin.Backend = (*edge)(nil)
+
+// Status implements admin.Backend.
+func (e *edge) Status() admin.Status {
+	c := e.current()
+	st := e.server.Stats()
+	s := admin.Status{
+		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
+		Mode:    c.conf.Mode.String(),
+		Outside: urls(c.conf.Listen.Outside), Inside: urls(c.conf.InsideOrOutside()),
+		Reasons: map[string]uint64{}, Faults: e.engine.Faults(), Replies: e.engine.Replies(),
+		Allow: c.allow.Len(), Deny: c.deny.Len(), Trunks: c.trunks.Len(),
+		TCP: admin.TCP{
+			Open: st.TCP.Open, Accepted: st.TCP.Accepted,
+			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource,
+			Slow:    st.TCP.ClosedMessage, Idle: st.TCP.ClosedIdle, Faults: st.TCP.ClosedFault,
+		},
+	}
+	for r, n := range e.engine.Counters().Snapshot() {
+		if n > 0 {
+			s.Reasons[policy.Reason(r).String()] = n
+		}
+	}
+	for _, u := range st.UDP {
+		s.UDP = append(s.UDP, admin.UDP{
+			Listener: u.Addr.String(), Received: u.Packets, Sent: u.Sent,
+			SendErrors: u.SendErrors + u.SendDrops, QueueDrops: u.KernelDrops,
+		})
+	}
+	for _, p := range e.pool.State() {
+		s.PBX = append(s.PBX, admin.PBX{Address: p.Address, Weight: p.Weight, Up: p.Up, Since: p.Since, Why: p.LastErr})
+	}
+	return s
+}

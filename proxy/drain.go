@@ -1,0 +1,32 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// Drain ends the connections in order: no new ones are accepted, and each open one
+// is closed once what is queued for it has gone out. Datagrams go on meanwhile. It
+// returns when no connection is left, or after the given time. A call survives the end
+// of sipward by itself: the next sipward reads the tokens of this one.
+func (s *Server) Drain(ctx context.Context, most time.Duration) {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	s.tcp.CloseAll()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.tcp.Stats().Open > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Close releases the sockets of a Server that will not be Run.
+func (s *Server) Close() {
+	s.udp.Close()
+	s.tcp.Close()
+}

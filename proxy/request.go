@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"bytes"
+
+	"sipward/policy"
+	"sipward/proxy/flow"
+	"sipward/sip"
+)
+
+// request handles a request from either side (RFC 3261 §16.3–16.6, stateless as in
+// §16.11).
+func (t *task) request() {
+	t.account = accountOf(&t.m)
+	if t.from.side == flow.Outside && !t.permitted() {
+		return
+	}
+	if t.m.Method == sip.MethodAck && t.isOurTag(t.m.To.Tag) {
+		t.note(policy.Drop, policy.ReasonOwnAck, "") // to an answer of ours; it ends here
+		return
+	}
+	if !t.valid() {
+		return
+	}
+	b := t.branchOf()
+	if t.looped(&b) {
+		t.refuse(482, "Loop Detected", policy.ReasonLoop)
+		return
+	}
+	t.takeRoutes()
+	if t.from.side == flow.Outside {
+		t.fromOutside(&b)
+	} else {
+		t.fromInside(&b)
+	}
+}
+
+// permitted asks the policy. What it refuses goes no further.
+func (t *task) permitted() bool {
+	t.describe()
+	d := t.s.engine.Decide(&t.req, t.now)
+	switch d.Verdict {
+	case policy.Drop:
+		t.note(d.Verdict, d.Reason, "")
+		return false
+	case policy.Reject:
+		t.note(d.Verdict, d.Reason, "")
+		if t.m.Method != sip.MethodAck {
+			t.answer(d.Code, reasonPhrase(d.Code), "")
+		}
+		return false
+	}
+	return true
+}
+
+// valid makes the checks of RFC 3261 §16.3 that concern a proxy.
+func (t *task) valid() bool {
+	m := &t.m
+	if m.MaxForwards == 0 {
+		t.refuse(483, "Too Many Hops", policy.ReasonTooManyHops)
+		return false
+	}
+	if !knownScheme(m.URI.Scheme.Of(m.Buf)) {
+		t.refuse(416, "Unsupported URI Scheme", policy.ReasonBadScheme)
+		return false
+	}
+	if h := m.Find(sip.HeaderProxyRequire); h != nil && m.Method != sip.MethodCancel {
+		t.refuseExtension(h)
+		return false
+	}
+	return true
+}
+
+// knownScheme: what a PBX may be asked for. urn is how emergency calls are made
+// (RFC 5031).
+func knownScheme(scheme []byte) bool {
+	for _, s := range [...]string{"sip", "sips", "tel", "urn", "im", "pres"} {
+		if len(scheme) == len(s) && bytes.EqualFold(scheme, []byte(s)) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse answers with an error of our own and counts it. Nothing answers an ACK
+// (RFC 3261 §17).
+func (t *task) refuse(code int, phrase string, r policy.Reason) {
+	if t.m.Method == sip.MethodAck {
+		t.note(policy.Drop, r, "")
+		return
+	}
+	t.note(policy.Reject, r, "")
+	t.answer(code, phrase, "")
+}
+
+// accountOf returns the user@host that a request is about: To's of a REGISTER
+// (RFC 3261 §10.2), else From's.
+func accountOf(m *sip.Message) sip.Span {
+	uri := &m.From.URI
+	if m.Method == sip.MethodRegister {
+		uri = &m.To.URI
+	}
+	if uri.User.Empty() || !uri.Password.Empty() {
+		return uri.Host
+	}
+	return sip.Span{Off: uri.User.Off, End: uri.Host.End}
+}
+
+// describe fills the policy's view of the request.
+func (t *task) describe() {
+	m := &t.m
+	t.req = policy.Request{
+		Source:         t.from.addr,
+		Transport:      t.from.ep.transport,
+		Gate:           t.from.gate,
+		Method:         m.MethodText.Of(m.Buf),
+		Account:        t.account.Of(m.Buf),
+		CallID:         m.CallID.Of(m.Buf),
+		HasCredentials: m.Has(sip.HeaderAuthorization) || m.Has(sip.HeaderProxyAuthorization),
+	}
+	if h := m.Find(sip.HeaderUserAgent); h != nil {
+		t.req.UserAgent = h.Value.Of(m.Buf)
+	}
+}
+
+// createsDialog reports whether a request may create a dialog, so that we must
+// stay in its path (RFC 3261 §16.6 step 4). Methods that we do not know may.
+func createsDialog(m *sip.Message) bool {
+	if !m.To.Tag.Empty() {
+		return false
+	}
+	switch m.Method {
+	case sip.MethodInvite, sip.MethodSubscribe, sip.MethodNotify, sip.MethodRefer, sip.MethodOther:
+		return true
+	}
+	return false
+}
+
+// transmit completes the edits that every forwarded request gets and sends it.
+// rr describes the outside flow for Record-Route, nil if none is due.
+func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) {
+	t.markReceived()
+	t.forwardsLess()
+
+	at := t.m.Headers[0].Line.Off
+	t.e.Begin(sip.Span{Off: at, End: at})
+	t.pushVia(h.face, b, via, payload)
+	if rr != nil {
+		t.recordRoute(h.face, rr, payload)
+		if !h.face.same(t.from.face) {
+			t.recordRoute(t.from.face, rr, payload)
+		}
+	}
+	if t.m.MaxForwards < 0 {
+		t.e.B = append(t.e.B, "Max-Forwards: 70\r\n"...)
+	}
+	t.e.End()
+
+	if !t.send(h) {
+		t.note(policy.Drop, policy.ReasonUpstreamError, "")
+		return
+	}
+	t.note(policy.Pass, policy.ReasonPass, "")
+}
+
+// recordRoute adds a Record-Route header that leads to f (RFC 3261 §16.6 step 4),
+// with the outside flow in its user part.
+func (t *task) recordRoute(f face, rr *flow.Token, payload []byte) {
+	t.e.B = append(t.e.B, "Record-Route: <sip:"...)
+	t.e.B = t.s.key.Append(t.e.B, rr, payload, 0)
+	t.e.B = append(t.e.B, '@')
+	t.e.B = f.appendHostPort(t.e.B)
+	if f.ep.stream() {
+		t.e.B = append(t.e.B, addedTransport...)
+	}
+	t.e.B = append(t.e.B, ";lr>\r\n"...)
+}
+
+// forwardsLess decrements Max-Forwards (RFC 3261 §16.6 step 3).
+func (t *task) forwardsLess() {
+	if t.m.MaxForwards > 0 {
+		t.e.Begin(t.m.MaxForwardsValue)
+		t.e.B = appendInt(t.e.B, t.m.MaxForwards-1)
+		t.e.End()
+	}
+}

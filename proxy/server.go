@@ -1,0 +1,186 @@
+// Package proxy is sipward's SIP path: it receives messages on both sides, asks
+// the policy about those from outside, and forwards statelessly (RFC 3261 §16.11)
+// between phones, trunks and PBXes.
+//
+// A message is handled by one goroutine from the socket to the socket, in the memory
+// of one task, without allocation and without a lock that all workers share. What has
+// to wait (a name to be resolved, a trunk to be dialled) goes to a bounded slow lane.
+// Nothing that is remembered here is needed to forward: see package flow.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sipward/policy"
+	"sipward/policy/event"
+	"sipward/policy/iplist"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+	"sipward/proxy/upstream"
+	"sipward/proxy/upstream/resolve"
+)
+
+// Config is what a Server is made of. Listeners and socket options are fixed for
+// its life; Settings can be changed while it runs.
+type Config struct {
+	// Outside are the listeners that phones and trunks speak to, Inside those that
+	// PBXes speak to. Without Inside the outside ones serve both.
+	Outside, Inside []Listener
+	UDP             netio.UDPConfig
+	TCP             netio.TCPConfig
+	// DialTimeout bounds a TCP connection attempt to a PBX or a trunk; 0 means 3 s.
+	DialTimeout time.Duration
+	// LookupTimeout bounds the resolution of a trunk's name; 0 means 4 s.
+	LookupTimeout time.Duration
+	Settings      Settings
+
+	Key      *flow.Key
+	Engine   *policy.Engine
+	Pool     *upstream.Pool
+	Resolver *resolve.Resolver
+	// Events shows each decision to whoever subscribes; nil shows nothing.
+	Events *event.Bus
+	Log    *slog.Logger
+}
+
+// Settings are what a reload may change.
+type Settings struct {
+	// Path makes REGISTER carry a Path header (RFC 3327) instead of an aliased Contact.
+	Path bool
+	// Trunks are the prefixes of carriers, whose requests inside a dialog follow
+	// their URIs instead of the flow they came over.
+	Trunks *iplist.Set
+}
+
+// A live value is the Settings in force, immutable.
+type live struct {
+	path   bool
+	trunks *iplist.Set
+}
+
+// A Server is sipward's SIP path. It implements Run(ctx) error.
+type Server struct {
+	cfg      Config
+	eps      *endpoints
+	udp      *netio.UDP
+	tcp      *netio.TCP
+	key      *flow.Key
+	engine   *policy.Engine
+	pool     *upstream.Pool
+	resolver *resolve.Resolver
+	events   *event.Bus
+	log      *slog.Logger
+
+	draining atomic.Bool
+	live     atomic.Pointer[live]
+	locals   locals
+	streams  flow.Streams
+	trunks   trunkConns
+	tasks    sync.Pool
+	slow     chan struct{}
+
+	ctx        context.Context // of Run; dials and look-ups end with it
+	background sync.WaitGroup
+}
+
+// New binds every listener. Nothing is received before Run.
+func New(cfg Config) (*Server, error) {
+	eps, err := newEndpoints(cfg.Outside, cfg.Inside)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 3 * time.Second
+	}
+	if cfg.LookupTimeout == 0 {
+		cfg.LookupTimeout = lookupTimeout
+	}
+	s := &Server{
+		cfg: cfg, eps: eps, key: cfg.Key, engine: cfg.Engine, pool: cfg.Pool,
+		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
+		slow: make(chan struct{}, slowLane),
+	}
+	if s.events == nil {
+		s.events = new(event.Bus)
+	}
+	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0)) }
+	s.Reload(cfg.Settings)
+	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
+		return nil, err
+	}
+	if s.tcp, err = netio.ListenTCP(cfg.TCP, addrs(eps.tcp)); err != nil {
+		s.udp.Close()
+		return nil, err
+	}
+	for i, e := range eps.udp { // the real port where 0 was asked for
+		e.addr = s.udp.LocalAddr(i)
+	}
+	for i, e := range eps.tcp {
+		e.addr = s.tcp.LocalAddr(i)
+	}
+	return s, nil
+}
+
+func addrs(eps []*endpoint) []netip.AddrPort {
+	out := make([]netip.AddrPort, len(eps))
+	for i, e := range eps {
+		out[i] = e.addr
+	}
+	return out
+}
+
+// Addrs returns the addresses that are bound, outside or inside, for a transport.
+func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, e := range s.eps.all {
+		if e.transport == transport && (side == flow.Outside && e.outside || side == flow.Inside && e.inside) {
+			out = append(out, e.addr)
+		}
+	}
+	return out
+}
+
+// Reload puts new Settings into force; messages in flight keep the old ones.
+func (s *Server) Reload(set Settings) {
+	s.live.Store(&live{path: set.Path, trunks: set.Trunks})
+	s.locals.forget()
+}
+
+// Run receives and forwards until ctx ends, then closes every socket and waits for
+// what is in flight. It returns nil when ctx ended it.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	s.ctx = ctx
+	group.Go(func() error { return s.forgetLocals(ctx) })
+	group.Go(func() error { return s.udp.Run(ctx, s.newWorker) })
+	group.Go(func() error { return s.tcp.Run(ctx, s) })
+	err := group.Wait()
+	s.background.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) now() int64 { return time.Now().UnixNano() }
+
+// Stats is a snapshot for status and metrics.
+type Stats struct {
+	UDP     []netio.UDPStats
+	TCP     netio.TCPStats
+	Streams int // accounts remembered by their connection
+}
+
+// Stats returns what the sockets have counted.
+func (s *Server) Stats() Stats {
+	return Stats{UDP: s.udp.Stats(), TCP: s.tcp.Stats(), Streams: s.streams.Len()}
+}

@@ -1,0 +1,261 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+
+	"sipward/policy"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+	"sipward/proxy/upstream"
+	"sipward/sip"
+)
+
+// A phone's connection is paired with one of its own to the PBX, opened with its
+// first request and closed with it: a PBX drops a Contact when its connection dies
+// (RFC 5626 §5.3.1 describes the same), and must see exactly that and nothing else.
+
+var (
+	errPeerClosed = errors.New("proxy: the other side closed its connection")
+	errClosing    = errors.New("proxy: connection is closing")
+	errRefused    = errors.New("proxy: source is refused")
+)
+
+// A stream is what we know of a connection; it is the netio.Conn's value.
+type stream struct {
+	side flow.Side
+	// pair is, on a connection that we dialled to a PBX, the phone's connection.
+	pair *netio.Conn
+	// trunk is the key of a connection that we dialled to a trunk.
+	trunk netip.AddrPort
+
+	mu     sync.Mutex
+	closed bool
+	peers  []peer   // of an outside connection: one for each PBX that it needed
+	keys   []uint64 // under which Streams remembers it
+}
+
+func newTrunkStream(addr netip.AddrPort) *stream { return &stream{side: flow.Outside, trunk: addr} }
+
+type peer struct {
+	pbx  uint16
+	conn *netio.Conn
+}
+
+// maxKeys bounds what a connection can make us remember: a phone has few accounts.
+const maxKeys = 16
+
+var _ netio.StreamHandler = (*Server)(nil)
+
+// Accept implements netio.StreamHandler.
+func (s *Server) Accept(remote netip.AddrPort, listener int) bool {
+	if s.draining.Load() {
+		return false
+	}
+	ep := s.eps.tcp[listener]
+	if ep.inside && s.pool.Has(remote.Addr()) {
+		return true
+	}
+	if !ep.outside {
+		s.engine.Counters().Shard(0).Add(policy.ReasonNotPBX)
+		return false
+	}
+	return s.engine.Gate().Standing(remote.Addr(), s.now()).Pass()
+}
+
+// Message implements netio.StreamHandler.
+func (s *Server) Message(c *netio.Conn, msg []byte) {
+	t := s.tasks.Get().(*task)
+	defer s.tasks.Put(t)
+	st := s.streamState(c)
+	t.begin(s.now())
+	ep := s.eps.tcp[0]
+	if l := c.Listener(); l >= 0 {
+		ep = s.eps.tcp[l]
+	} else if found := s.eps.find(true, st.side, c.Remote().Addr()); found != nil {
+		ep = found
+	}
+	t.from = origin{
+		face: face{ep: ep, local: c.Local().Addr(), towards: st.side},
+		addr: c.Remote(), side: st.side, conn: c,
+	}
+	if st.side == flow.Outside && !t.admitted() {
+		c.Close(errRefused)
+		return
+	}
+	t.handle(msg)
+}
+
+// Fault implements netio.StreamHandler: a stream that is out of step cannot be
+// read on (RFC 3261 §18.3).
+func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
+	t := s.tasks.Get().(*task)
+	defer s.tasks.Put(t)
+	t.begin(s.now())
+	st := s.streamState(c)
+	if st.side == flow.Outside {
+		s.engine.Malformed(c.Remote().Addr(), fault.String(), t.now)
+	}
+	t.from = origin{addr: c.Remote(), side: st.side, conn: c}
+	t.m.Buf = nil
+	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
+}
+
+// Closed implements netio.StreamHandler.
+func (s *Server) Closed(c *netio.Conn, err error) {
+	st, ok := c.Value().(*stream)
+	if !ok {
+		return
+	}
+	st.mu.Lock()
+	st.closed = true
+	peers, keys := st.peers, st.keys
+	st.peers, st.keys = nil, nil
+	st.mu.Unlock()
+	for _, p := range peers {
+		p.conn.CloseAfterFlush()
+	}
+	if st.pair != nil {
+		st.pair.CloseAfterFlush()
+	}
+	for _, key := range keys {
+		s.streams.Delete(key, c.ID())
+	}
+	if st.trunk.IsValid() {
+		s.trunks.drop(st.trunk, c)
+	}
+}
+
+// streamState returns the state of a connection, made at its first message if we
+// accepted it.
+func (s *Server) streamState(c *netio.Conn) *stream {
+	if st, ok := c.Value().(*stream); ok {
+		return st
+	}
+	st := &stream{side: flow.Outside}
+	if s.eps.tcp[c.Listener()].inside && s.pool.Has(c.Remote().Addr()) {
+		st.side = flow.Inside
+	}
+	c.SetValue(st)
+	return st
+}
+
+// pair returns c's connection to the PBX, dialled if there is none yet. It is
+// called by c's reader only.
+func (s *Server) pair(c *netio.Conn, p *upstream.PBX) (*netio.Conn, error) {
+	st := s.streamState(c)
+	st.mu.Lock()
+	for _, peer := range st.peers {
+		if peer.pbx == p.ID() {
+			st.mu.Unlock()
+			return peer.conn, nil
+		}
+	}
+	st.mu.Unlock()
+
+	conn, err := s.tcp.Dial(s.ctx, s, s.dialFrom(flow.Inside, p.Addr().Addr()), p.Addr(), s.cfg.DialTimeout,
+		&stream{side: flow.Inside, pair: c})
+	if err != nil {
+		return nil, err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
+		conn.Close(errPeerClosed)
+		return nil, errClosing
+	}
+	st.peers = append(st.peers, peer{pbx: p.ID(), conn: conn})
+	return conn, nil
+}
+
+// dialFrom returns the address of ours to dial dst from: that of the endpoint for
+// its side, so that a PBX which knows us by address recognises us.
+func (s *Server) dialFrom(side flow.Side, dst netip.Addr) netip.Addr {
+	ep := s.eps.find(true, side, dst)
+	if ep == nil || ep.wildcard {
+		return netip.Addr{}
+	}
+	return ep.addr.Addr()
+}
+
+// onPair reports whether the message at hand came over a connection that we
+// dialled for a phone's (or a trunk's).
+func (t *task) onPair() bool {
+	if t.from.conn == nil {
+		return false
+	}
+	return t.s.streamState(t.from.conn).pair != nil
+}
+
+// pairToken describes the flow of the phone whose connection is paired with the
+// one that the message at hand came over.
+func (t *task) pairToken() flow.Token {
+	c := t.s.streamState(t.from.conn).pair
+	tok := flow.Token{Kind: flow.KindRoute, Side: flow.Outside, Stream: true, Addr: c.Remote(), Conn: c.ID()}
+	if l := c.Listener(); l >= 0 {
+		tok.Listener = uint8(l)
+		if t.s.eps.tcp[l].wildcard {
+			tok.Local = c.Local().Addr()
+		}
+	}
+	return tok
+}
+
+// remember notes on which connection an account is, so that a token of its older
+// connection still finds it. A successful REGISTER proves the account for any
+// address; any other request speaks for its own address only, or a stranger could draw
+// somebody's calls to himself by writing his name into From.
+func (s *Server) remember(tok *flow.Token, proven bool) {
+	c := s.tcp.ByID(tok.Conn)
+	if c == nil {
+		return
+	}
+	st, ok := c.Value().(*stream)
+	if !ok {
+		return
+	}
+	key := s.streamKey(tok, proven)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, k := range st.keys {
+		if k == key {
+			s.streams.Put(key, tok.Conn)
+			return
+		}
+	}
+	if !st.closed && len(st.keys) < maxKeys {
+		st.keys = append(st.keys, key)
+		s.streams.Put(key, tok.Conn)
+	}
+}
+
+func (s *Server) streamKey(tok *flow.Token, proven bool) uint64 {
+	var b [21]byte
+	b[0], b[1], b[2], b[3] = byte(tok.Who>>24), byte(tok.Who>>16), byte(tok.Who>>8), byte(tok.Who)
+	if !proven {
+		b[4] = 1
+		a := tok.Addr.Addr().As16()
+		copy(b[5:], a[:])
+	}
+	return s.key.Hash(b[:])
+}
+
+// streamOf finds the connection that a token means, or the newer one of the same
+// account if that is gone.
+func (s *Server) streamOf(tok *flow.Token) *netio.Conn {
+	if c := s.tcp.ByID(tok.Conn); c != nil && c.Remote() == tok.Addr {
+		return c
+	}
+	if tok.Side != flow.Outside || tok.Who == 0 {
+		return nil
+	}
+	for _, proven := range [...]bool{true, false} {
+		if id, ok := s.streams.Get(s.streamKey(tok, proven)); ok {
+			if c := s.tcp.ByID(id); c != nil {
+				return c
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"net/netip"
+
+	"sipward/policy"
+	"sipward/policy/event"
+	"sipward/policy/gate"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+	"sipward/sip"
+)
+
+// A task handles one message at a time. It owns all the memory that this takes and
+// is reused, so that a forwarded or dropped message allocates nothing. Each UDP
+// worker has one; connections and the slow lane borrow theirs from a pool.
+type task struct {
+	s     *Server
+	shard *policy.Shard // of the counters
+	out   *netio.Output // batched sending; nil outside a UDP worker
+	now   int64         // Unix nanoseconds, taken once a batch
+
+	m    sip.Message
+	e    sip.Edit
+	from origin
+	live *live // configuration in force, taken once a message
+
+	route   routes
+	account sip.Span // user@host of the account that the request is about
+
+	event   event.Event
+	req     policy.Request
+	outcome policy.Outcome
+
+	buf     []byte // scratch for hashing and formatting
+	payload []byte // of the token parsed last
+	wire    []byte // a message to be sent outside a batch
+
+	mayBlock bool // in the slow lane: may resolve names and dial
+}
+
+// origin is where the message at hand came from.
+type origin struct {
+	face // how we appear to the sender
+	addr netip.AddrPort
+	side flow.Side
+	conn *netio.Conn // nil for a datagram
+	// trunk is set for an outside source on the trunk list.
+	trunk bool
+	gate  gate.Verdict
+}
+
+func (o *origin) stream() bool { return o.conn != nil }
+
+// A hop is where a message goes: a face of ours and the peer.
+type hop struct {
+	face
+	addr netip.AddrPort
+	conn *netio.Conn // for a stream
+	pbx  uint16      // the PBX that is spoken to, if it is one
+}
+
+func newTask(s *Server, shard *policy.Shard) *task {
+	return &task{
+		s: s, shard: shard,
+		buf:     make([]byte, 0, 1024),
+		payload: make([]byte, 0, flow.MaxPayload),
+		wire:    make([]byte, 0, 2048),
+	}
+}
+
+// handle takes one whole message. b is the caller's; it is not kept.
+func (t *task) handle(b []byte) {
+	fault := t.m.Parse(b, t.from.stream())
+	t.e.Reset(&t.m)
+	switch {
+	case fault != 0:
+		t.malformed(fault)
+	case t.m.IsRequest:
+		t.request()
+	default:
+		t.response()
+	}
+}
+
+// malformed counts a refused message by its source and answers 400 where an
+// answer can be addressed and the source has not used up its patience.
+func (t *task) malformed(fault sip.Fault) {
+	if t.from.side == flow.Outside {
+		d := t.s.engine.Malformed(t.from.addr.Addr(), fault.String(), t.now)
+		t.note(d.Verdict, d.Reason, fault.String())
+		if d.Verdict == policy.Reject && t.m.IsRequest && t.m.Method != sip.MethodAck && t.m.Answerable() {
+			t.answer(d.Code, "Bad Request", fault.String())
+		}
+		return
+	}
+	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
+}
+
+// note counts a decision and shows it to whoever watches.
+func (t *task) note(v policy.Verdict, r policy.Reason, detail string) {
+	t.shard.Add(r)
+	if t.s.events.Active() {
+		t.publish(v, r, detail)
+	}
+}
+
+// flowToken describes the sender's flow, for a token of the given kind.
+func (t *task) flowToken(kind flow.Kind, pbx uint16) flow.Token {
+	tok := flow.Token{
+		Kind: kind, Side: t.from.side, Follow: t.from.trunk,
+		Listener: uint8(t.from.ep.listener), PBX: pbx, Addr: t.replyAddr(),
+	}
+	if t.from.ep.wildcard {
+		tok.Local = t.from.local
+	}
+	if c := t.from.conn; c != nil {
+		tok.Stream, tok.Conn = true, c.ID()
+		tok.Who = uint32(t.s.key.Hash(t.account.Of(t.m.Buf)))
+	}
+	return tok
+}
+
+// hopTo finds the way to the flow in a token.
+func (t *task) hopTo(tok *flow.Token) (h hop, ok bool) {
+	ep := t.s.eps.get(tok.Stream, int(tok.Listener), tok.Side, tok.Addr.Addr())
+	if ep == nil {
+		return h, false
+	}
+	h = hop{face: face{ep: ep, local: tok.Local, towards: tok.Side}, addr: tok.Addr}
+	if !tok.Stream {
+		return h, true
+	}
+	h.conn = t.s.streamOf(tok)
+	if h.conn == nil {
+		return h, false
+	}
+	h.addr, h.local = h.conn.Remote(), h.conn.Local().Addr()
+	return h, true
+}
+
+// send writes the edited message to h.
+func (t *task) send(h *hop) bool {
+	if h.ep.stream() {
+		t.wire = t.e.AppendTo(t.wire[:0])
+		return h.conn.Send(t.wire) == nil
+	}
+	if t.e.Size() > maxDatagram {
+		return false
+	}
+	local := netip.Addr{}
+	if h.ep.wildcard {
+		local = h.local
+	}
+	if t.out != nil {
+		n := len(t.e.AppendTo(t.out.Slot(h.ep.listener)))
+		t.out.Push(h.ep.listener, n, h.addr, local)
+		return true
+	}
+	t.wire = t.e.AppendTo(t.wire[:0])
+	return t.s.udp.WriteTo(h.ep.listener, t.wire, h.addr, local) == nil
+}
+
+// maxDatagram is the most that one UDP datagram over IPv4 can hold.
+const maxDatagram = 65507

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"time"
+
+	"sipward/policy"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+	"sipward/proxy/upstream/resolve"
+	"sipward/sip"
+)
+
+// toTrunk sends a PBX's request to wherever its URI leads: sipward is then the
+// PBX's outbound proxy. Only PBXes get here.
+func (t *task) toTrunk(b *branch, pbx uint16) {
+	r := &t.route
+	if t.namesUs(&r.next) {
+		t.toUs()
+		return
+	}
+	if !isSIP(&r.next) {
+		t.refuse(416, "Unsupported URI Scheme", policy.ReasonBadScheme)
+		return
+	}
+	h, ok, wait := t.hopToURI(&r.next, b)
+	if wait {
+		t.later()
+		return
+	}
+	if !ok {
+		t.refuse(503, "Service Unavailable", policy.ReasonUnknownDestination)
+		return
+	}
+	via := t.flowToken(flow.KindVia, pbx)
+	via.Follow = true
+	if t.m.Method == sip.MethodRegister {
+		t.leadBack(&h, &via)
+	}
+	if !createsDialog(&t.m) {
+		t.transmit(&h, b, &via, nil, nil)
+		return
+	}
+	rr := flow.Token{
+		Kind: flow.KindRoute, Side: flow.Outside, Follow: true, PBX: pbx,
+		Listener: uint8(h.ep.listener), Addr: h.addr, Stream: h.ep.stream(),
+	}
+	t.transmit(&h, b, &via, &rr, nil)
+}
+
+// toUs answers a request that a PBX addressed to sipward itself: it may ask whether
+// we live (as it does for an outbound proxy), and nothing else.
+func (t *task) toUs() {
+	if t.m.Method == sip.MethodOptions {
+		t.note(policy.Reject, policy.ReasonToUs, "")
+		t.answer(200, "OK", "")
+		return
+	}
+	t.refuse(404, "Not Found", policy.ReasonNoRoute)
+}
+
+// hopToURI resolves a URI (RFC 3263). wait says that this takes a look-up or a
+// connection, which only the slow lane may wait for.
+func (t *task) hopToURI(uri *sip.URI, b *branch) (h hop, ok, wait bool) {
+	buf := t.m.Buf
+	stream := t.from.stream()
+	if p, found := uri.Param(buf, "transport"); found {
+		stream = bytes.EqualFold(p.Value.Of(buf), []byte("tcp"))
+	}
+	transport := resolve.UDP
+	if stream {
+		transport = resolve.TCP
+	}
+	seed := binary.LittleEndian.Uint64(b[:8]) // one transaction keeps to one target
+	host := uri.Host.Of(buf)
+	if !t.mayBlock {
+		target, hit := t.s.resolver.Cached(host, uint16(uri.Port), transport, seed)
+		if !hit {
+			return h, false, true
+		}
+		return t.hopToTarget(target.Addr, stream)
+	}
+	ctx, cancel := context.WithTimeout(t.s.ctx, t.s.cfg.LookupTimeout)
+	defer cancel()
+	targets, err := t.s.resolver.Lookup(ctx, string(host), uint16(uri.Port), transport, seed)
+	if err != nil {
+		return h, false, false
+	}
+	for _, target := range targets {
+		if h, ok, _ = t.hopToTarget(target.Addr, stream); ok {
+			return h, true, false
+		}
+	}
+	return h, false, false
+}
+
+// hopToTarget makes the hop to one address of a trunk.
+func (t *task) hopToTarget(addr netip.AddrPort, stream bool) (h hop, ok, wait bool) {
+	ep := t.s.eps.find(stream, flow.Outside, addr.Addr())
+	if ep == nil {
+		return h, false, false
+	}
+	h = hop{face: face{ep: ep, towards: flow.Outside}, addr: addr}
+	if !stream {
+		if h.local, ok = t.s.localTo(ep, addr.Addr()); !ok {
+			return h, false, false
+		}
+		if t.m.Method != sip.MethodAck {
+			t.s.resolver.Sent(addr, t.now)
+		}
+		return h, true, false
+	}
+	h.conn = t.s.trunks.get(addr)
+	if h.conn == nil && !t.mayBlock {
+		return h, false, true
+	}
+	if h.conn == nil {
+		conn, err := t.s.tcp.Dial(t.s.ctx, t.s, t.s.dialFrom(flow.Outside, addr.Addr()), addr, t.s.cfg.DialTimeout,
+			newTrunkStream(addr))
+		if err != nil {
+			t.s.resolver.Failed(addr, t.now)
+			return h, false, false
+		}
+		h.conn = t.s.trunks.put(addr, conn)
+	}
+	h.local = h.conn.Local().Addr()
+	return h, true, false
+}
+
+// later hands a copy of the message at hand to the slow lane, which does the same
+// work but may wait. The lane is bounded; UDP is sent again by the PBX.
+func (t *task) later() {
+	select {
+	case t.s.slow <- struct{}{}:
+	default:
+		t.refuse(503, "Service Unavailable", policy.ReasonQueueFull)
+		return
+	}
+	msg, from := bytes.Clone(t.m.Buf), t.from
+	t.s.background.Go(func() { t.s.handleSlowly(msg, from) })
+}
+
+func (s *Server) handleSlowly(msg []byte, from origin) {
+	defer func() { <-s.slow }()
+	t := s.tasks.Get().(*task)
+	defer s.tasks.Put(t)
+	t.begin(s.now())
+	t.from = from
+	t.mayBlock = true
+	defer func() { t.mayBlock = false }()
+	t.handle(msg)
+}
+
+// slowLane is how many messages may wait for a name or a connection at a time.
+const slowLane = 64
+
+// trunkConns are the connections that we dialled to trunks, one for each address.
+type trunkConns struct {
+	mu   sync.Mutex
+	conn map[netip.AddrPort]*netio.Conn
+}
+
+func (c *trunkConns) get(addr netip.AddrPort) *netio.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn[addr]
+}
+
+// put keeps conn for addr, or closes it and returns the one that is there already.
+func (c *trunkConns) put(addr netip.AddrPort, conn *netio.Conn) *netio.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.conn[addr]; old != nil {
+		conn.Close(errPeerClosed)
+		return old
+	}
+	if c.conn == nil {
+		c.conn = make(map[netip.AddrPort]*netio.Conn)
+	}
+	c.conn[addr] = conn
+	return conn
+}
+
+// drop forgets conn, which has closed.
+func (c *trunkConns) drop(addr netip.AddrPort, conn *netio.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn[addr] == conn {
+		delete(c.conn, addr)
+	}
+}
+
+const lookupTimeout = 4 * time.Second

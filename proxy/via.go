@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+
+	"sipward/proxy/flow"
+	"sipward/sip"
+)
+
+// Our Via reads
+//
+//	Via: SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bK<16 characters>;sw=<token>
+//
+// The branch is a keyed function of the received transaction (RFC 3261 §16.11), so
+// that CANCEL, ACK to a non-2xx and retransmissions get the same one; its second part
+// is the hash for loop detection (§16.6 step 8). The token says where the response goes
+// and is authenticated together with the branch.
+
+const (
+	magicCookie = "z9hG4bK"
+	tokenParam  = "sw"
+	branchBytes = 12
+	branchText  = branchBytes * 8 / 6
+)
+
+var branchEncoding = base64.RawURLEncoding
+
+// A branch is the unique part of our Via's branch.
+type branch [branchBytes]byte
+
+// bind is what a Via's token is authenticated with.
+func (b *branch) bind() uint64 {
+	return binary.LittleEndian.Uint64(b[:8]) + uint64(binary.LittleEndian.Uint32(b[8:]))<<17
+}
+
+func (b *branch) loop() [4]byte { return [4]byte(b[8:]) }
+
+// branchOf computes our branch for the request at hand. Call-ID and CSeq number
+// stand in for the branch of an RFC 2543 client without the magic cookie.
+func (t *task) branchOf() (b branch) {
+	m := &t.m
+	h := append(t.buf[:0], m.Via.Branch.Value.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.Via.SentBy.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.CallID.Of(m.Buf)...)
+	h = binary.BigEndian.AppendUint32(h, m.CSeq)
+	binary.LittleEndian.PutUint64(b[:], t.s.key.Hash(h))
+
+	// What §16.6 step 8 lists and CANCEL and ACK have in common with their INVITE;
+	// the direction tells a spiral through the PBX from a loop.
+	h = append(h[:0], byte(t.from.side))
+	h = append(h, m.RequestURI.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.From.Tag.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.CallID.Of(m.Buf)...)
+	h = binary.BigEndian.AppendUint32(h, m.CSeq)
+	binary.LittleEndian.PutUint32(b[8:], uint32(t.s.key.Hash(h)))
+	t.buf = h
+	return b
+}
+
+// ourVia reads a Via value as one of ours.
+func (t *task) ourVia(v *sip.Via) (tok flow.Token, payload []byte, b branch, ok bool) {
+	text := v.Branch.Value.Of(t.m.Buf)
+	if len(text) != len(magicCookie)+branchText || string(text[:len(magicCookie)]) != magicCookie {
+		return tok, nil, b, false
+	}
+	if _, err := branchEncoding.Decode(b[:], text[len(magicCookie):]); err != nil {
+		return tok, nil, b, false
+	}
+	p, found := v.Param(t.m.Buf, tokenParam)
+	if !found {
+		return tok, nil, b, false
+	}
+	tok, payload, ok = t.s.key.Parse(p.Value.Of(t.m.Buf), flow.KindVia, b.bind(), t.payload[:0])
+	return tok, payload, b, ok
+}
+
+// looped reports whether the request has passed here before with the same
+// target (RFC 3261 §16.3 step 4).
+func (t *task) looped(b *branch) bool {
+	if t.m.ViaCount < 2 {
+		return false
+	}
+	it := t.m.Values(sip.HeaderVia)
+	for it.Next() {
+		v, fault := sip.ParseVia(t.m.Buf, it.Value)
+		if fault != 0 {
+			continue
+		}
+		if _, _, seen, ok := t.ourVia(&v); ok && seen.loop() == b.loop() {
+			return true
+		}
+	}
+	return false
+}
+
+// pushVia adds our Via on top. It is the first splice at the start of the headers.
+func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
+	t.e.B = append(t.e.B, "Via: SIP/2.0/"...)
+	if f.ep.stream() {
+		t.e.B = append(t.e.B, "TCP "...)
+	} else {
+		t.e.B = append(t.e.B, "UDP "...)
+	}
+	t.e.B = f.appendHostPort(t.e.B)
+	t.e.B = append(t.e.B, ";branch="+magicCookie...)
+	t.e.B = branchEncoding.AppendEncode(t.e.B, b[:])
+	t.e.B = append(t.e.B, ";"+tokenParam+"="...)
+	t.e.B = t.s.key.Append(t.e.B, tok, payload, b.bind())
+	t.e.B = append(t.e.B, "\r\n"...)
+}
+
+// markReceived writes into the sender's Via where its request came from (RFC 3261
+// §18.2.1, RFC 3581 §4). A received or rport value that the sender wrote itself is
+// replaced: the next element would believe it.
+func (t *task) markReceived() {
+	v := &t.m.Via
+	src := t.from.addr
+	if v.RPort.Present {
+		t.e.Begin(v.RPort.Whole)
+		t.e.B = append(t.e.B, ";rport="...)
+		t.e.B = strconv.AppendUint(t.e.B, uint64(src.Port()), 10)
+		t.e.End()
+	}
+	switch {
+	case v.Received.Present:
+		t.e.Begin(v.Received.Whole)
+	case v.RPort.Present || !t.sentByIsSource():
+		t.e.Begin(sip.Span{Off: v.Value.End, End: v.Value.End})
+	default:
+		return
+	}
+	t.e.B = append(t.e.B, ";received="...)
+	t.e.B = src.Addr().AppendTo(t.e.B)
+	t.e.End()
+}
+
+// sentByIsSource reports whether the top Via's host is the address that the
+// request came from.
+func (t *task) sentByIsSource() bool {
+	host := t.m.Via.Host.Of(t.m.Buf)
+	t.buf = t.from.addr.Addr().AppendTo(t.buf[:0])
+	if bytes.Equal(host, t.buf) {
+		return true
+	}
+	a, ok := parseHost(host)
+	return ok && a == t.from.addr.Addr()
+}
+
+// replyAddr is where answers to the request at hand go: to where it came from,
+// never to a maddr or a host that the sender wrote. Only the port may be the sent-by
+// port, for a client that neither asks for rport nor sits behind a NAT (RFC 3261
+// §18.2.2): phones exist that send from one port and listen on another.
+func (t *task) replyAddr() netip.AddrPort {
+	v := &t.m.Via
+	if t.from.conn != nil || v.RPort.Present || !t.sentByIsSource() {
+		return t.from.addr
+	}
+	port := uint16(v.Port)
+	if port == 0 {
+		port = defaultPort
+	}
+	return netip.AddrPortFrom(t.from.addr.Addr(), port)
+}
+
+// popVia removes the top Via value (RFC 3261 §16.7 step 3).
+func (t *task) popVia() {
+	it := t.m.Values(sip.HeaderVia)
+	if it.Next() {
+		t.e.DeleteValue(&t.m, it.Header, it.Value)
+	}
+}
+
+// parseHost reads the host of a URI or a Via as an address, without allocating
+// for a name.
+func parseHost(host []byte) (netip.Addr, bool) {
+	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
+		host = host[1 : len(host)-1]
+	}
+	if len(host) == 0 || len(host) > 45 {
+		return netip.Addr{}, false
+	}
+	numeric := false
+	for _, c := range host {
+		switch {
+		case c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F':
+		case c == '.' || c == ':':
+			numeric = true
+		default:
+			return netip.Addr{}, false
+		}
+	}
+	if !numeric {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(string(host))
+	return a.Unmap(), err == nil
+}

@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"sipward/policy"
+	"sipward/policy/event"
+	"sipward/proxy/flow"
+	"sipward/proxy/netio"
+)
+
+// A worker handles the datagrams of one socket.
+type worker struct {
+	task *task
+	ep   *endpoint
+}
+
+var _ netio.DatagramHandler = (*worker)(nil)
+
+func (s *Server) newWorker(listener, n int, out *netio.Output) netio.DatagramHandler {
+	t := newTask(s, s.engine.Counters().Shard(1+n))
+	t.out = out
+	return &worker{task: t, ep: s.eps.udp[listener]}
+}
+
+// Datagrams implements netio.DatagramHandler.
+func (w *worker) Datagrams(pkts []netio.Packet) {
+	t := w.task
+	t.begin(t.s.now())
+	for i := range pkts {
+		p := &pkts[i]
+		t.from = origin{face: face{ep: w.ep, local: p.Local}, addr: p.Src}
+		if !t.classify() {
+			continue
+		}
+		if keepAlive(p.Data) {
+			t.note(policy.Drop, policy.ReasonKeepalive, "")
+			continue
+		}
+		t.handle(p.Data)
+	}
+}
+
+// begin readies the task for messages received at now.
+func (t *task) begin(now int64) {
+	t.now = now
+	t.live = t.s.live.Load()
+}
+
+// classify finds out on which side the sender of a datagram stands, and asks the
+// gate about strangers. It is the first thing that happens to a packet.
+func (t *task) classify() bool {
+	ep := t.from.ep
+	if !ep.inside {
+		return t.classifyOutside()
+	}
+	if pbx := t.s.pool.ByAddr(t.from.addr.Addr()); pbx != nil {
+		pbx.Heard(t.now)
+		t.from.side, t.from.towards = flow.Inside, flow.Inside
+		return true
+	}
+	if !ep.outside {
+		t.note(policy.Drop, policy.ReasonNotPBX, "")
+		return false
+	}
+	return t.classifyOutside()
+}
+
+func (t *task) classifyOutside() bool {
+	t.from.side, t.from.towards = flow.Outside, flow.Outside
+	return t.admitted()
+}
+
+// admitted asks the gate about a message from outside.
+func (t *task) admitted() bool {
+	t.from.gate = t.s.engine.Gate().Check(t.from.addr.Addr(), t.now)
+	if !t.from.gate.Pass() {
+		d := policy.FromGate(t.from.gate)
+		t.note(d.Verdict, d.Reason, "")
+		return false
+	}
+	t.from.trunk = t.live.trunks.Contains(t.from.addr.Addr())
+	return true
+}
+
+// keepAlive recognises what phones send to keep a NAT binding open: nothing, line
+// ends (RFC 5626 §3.5.1), four zeros. It is not answered over UDP: the answer could
+// be sent to anybody.
+func keepAlive(b []byte) bool {
+	if len(b) > 4 {
+		return false
+	}
+	for _, c := range b {
+		if c != '\r' && c != '\n' && c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// publish shows a decision on the event bus.
+func (t *task) publish(v policy.Verdict, r policy.Reason, detail string) {
+	m := &t.m
+	ev := &t.event
+	*ev = event.Event{Time: t.now, Source: t.from.addr, Verdict: v, Reason: r}
+	if t.from.ep != nil {
+		ev.Transport = t.from.ep.transport
+	}
+	if t.from.side == flow.Inside {
+		ev.Direction = event.FromPBX
+	}
+	if len(m.Buf) > 0 {
+		ev.Method, ev.Status = m.Method.String(), uint16(m.Status)
+		ev.Account.Set(t.account.Of(m.Buf))
+	}
+	ev.Detail.SetString(detail)
+	t.s.events.Publish(ev)
+}

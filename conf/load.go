@@ -57,7 +57,7 @@ func parse(name, dir string, text []byte, environ []string) (*Config, error) {
 	rep := &report{file: name}
 	root := readYAML(rep, text)
 	if root == nil {
-		return nil, rep.problems
+		return nil, rep.err()
 	}
 	merged, err := merge(defaults(keys), flatten(rep, keys, root), readEnvironment(rep, keys, environ))
 	if err != nil {
@@ -66,9 +66,8 @@ func parse(name, dir string, text []byte, environ []string) (*Config, error) {
 	d := &decoder{report: rep, dir: dir, values: merged, bad: map[string]bool{}}
 	c := d.decode(keys)
 	d.check(c)
-	if len(rep.problems) > 0 {
-		rep.problems.sort()
-		return nil, rep.problems
+	if err := rep.err(); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -90,20 +89,22 @@ func defaults(keys []key) map[string]*node {
 
 // flatten finds the keys in the file, and the names that are none.
 func flatten(rep *report, keys []key, root *node) map[string]*node {
+	known := outline(keys)
 	values := map[string]*node{}
-	var section func(prefix string, n *node)
-	section = func(prefix string, n *node) {
+	var section func(name string, n *node)
+	section = func(name string, n *node) {
 		for _, f := range n.fields {
-			path := join(prefix, f.name)
+			path := join(name, f.name)
+			names, isSection := known[path]
 			switch {
-			case slices.ContainsFunc(keys, func(k key) bool { return k.name == path }):
+			case !slices.Contains(known[name], f.name):
+				rep.fail(f.at, path, "unknown key; %s", suggestKey(keys, known[name], f.name))
+			case !isSection:
 				values[path] = f.value
-			case !isSection(keys, path):
-				rep.fail(f.at, path, "unknown key; %s", suggestKey(keys, prefix, f.name))
 			case f.value.shape == shapeMap:
 				section(path, f.value)
 			case f.value.shape != shapeNull:
-				rep.fail(f.value.at, path, "this is %s where a section belongs; its keys are %s", f.value.shape, strings.Join(namesUnder(keys, path), ", "))
+				rep.fail(f.value.at, path, "this is %s where a section belongs; its keys are %s", f.value.shape, strings.Join(names, ", "))
 			}
 		}
 	}
@@ -111,41 +112,31 @@ func flatten(rep *report, keys []key, root *node) map[string]*node {
 	return values
 }
 
-func isSection(keys []key, path string) bool {
-	return slices.ContainsFunc(keys, func(k key) bool { return strings.HasPrefix(k.name, path+".") })
-}
-
-// namesUnder lists the names in a section.
-func namesUnder(keys []key, section string) []string {
-	var names []string
+// outline returns the names in each section; that of the file is called "".
+func outline(keys []key) map[string][]string {
+	known := map[string][]string{}
 	for _, k := range keys {
-		rest := k.name
-		if section != "" {
-			var ok bool
-			if rest, ok = strings.CutPrefix(k.name, section+"."); !ok {
-				continue
+		section := ""
+		for name := range strings.SplitSeq(k.name, ".") {
+			if !slices.Contains(known[section], name) {
+				known[section] = append(known[section], name)
 			}
-		}
-		name, _, _ := strings.Cut(rest, ".")
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+			section = join(section, name)
 		}
 	}
-	return names
+	return known
 }
 
 // suggestKey looks in the section first, and then for the same name elsewhere.
-func suggestKey(keys []key, section, name string) string {
-	known := namesUnder(keys, section)
-	if near := nearest(name, known); near != "" {
-		return `did you mean "` + near + `"?`
-	}
-	for _, k := range keys {
-		if k.name == name || strings.HasSuffix(k.name, "."+name) {
-			return "did you mean " + k.name + "?"
+func suggestKey(keys []key, siblings []string, name string) string {
+	if nearest(name, siblings) == "" {
+		for _, k := range keys {
+			if k.name == name || strings.HasSuffix(k.name, "."+name) {
+				return "did you mean " + k.name + "?"
+			}
 		}
 	}
-	return suggest(name, known)
+	return suggest(name, siblings)
 }
 
 // merge lays the later values over the earlier ones. What is merged are indexes

@@ -20,6 +20,9 @@ func nearest(name string, known []string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
 	best, bestDistance := "", 1+max(1, len(name)/3)
 	for _, k := range known {
+		if diff := len(name) - len(k); max(diff, -diff) >= bestDistance {
+			continue
+		}
 		if d := distance(name, strings.ToLower(k)); d < bestDistance {
 			best, bestDistance = k, d
 		}

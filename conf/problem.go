@@ -46,21 +46,24 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (e Errors) sort() {
-	slices.SortStableFunc(e, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Variable, b.Variable), a.Line-b.Line, a.Column-b.Column)
-	})
-}
+
+// maxProblems bounds the answer to a file that is something else altogether.
+const maxProblems = 200
 
 // report gathers the problems of one file.
 type report struct {
 	file     string
 	problems Errors
+	unshown  int // problems beyond maxProblems
 }
 
 // fail notes a problem. What has no origin is missing, and is reported where
 // the file begins.
 func (r *report) fail(at origin, key, format string, args ...any) {
+	if len(r.problems) >= maxProblems {
+		r.unshown++
+		return
+	}
 	p := Problem{Key: key, Text: fmt.Sprintf(format, args...)}
 	if at.variable != "" {
 		p.Variable = at.variable
@@ -68,6 +71,22 @@ func (r *report) fail(at origin, key, format string, args ...any) {
 		p.File, p.Line, p.Column = r.file, max(at.line, 1), max(at.column, 1)
 	}
 	r.problems = append(r.problems, p)
+}
+
+// err returns the problems in their order, nil when there are none.
+func (r *report) err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Variable, b.Variable), a.Line-b.Line, a.Column-b.Column)
+	})
+	if r.unshown > 0 {
+		last := r.problems[len(r.problems)-1]
+		last.Key, last.Text = "", fmt.Sprintf("%d more problems are not shown; mend these first", r.unshown)
+		r.problems = append(r.problems, last)
+	}
+	return r.problems
 }
 
 // quoteMax is how many characters of a wrong value a message repeats.

@@ -60,3 +60,13 @@ func checkGolden(t *testing.T, file, got string) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestManyProblems keeps the answer to a file that is something else readable.
+func TestManyProblems(t *testing.T) {
+	text := minimal + "trunks:\n" + strings.Repeat("  - x\n", 1000)
+	_, err := conf.Parse("many.yaml", []byte(text), nil)
+	lines := strings.Split(err.Error(), "\n")
+	if want := "many.yaml:202:5: 800 more problems are not shown; mend these first"; len(lines) != 201 || lines[200] != want {
+		t.Errorf("%d lines that end in %q, want 201 and %q", len(lines), lines[len(lines)-1], want)
+	}
+}

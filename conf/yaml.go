@@ -14,12 +14,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-const (
-	// maxFile keeps a wrong file name (a log, a disk image) from being parsed.
-	maxFile = 1 << 20
-	// maxDepth is far above what any key needs.
-	maxDepth = 32
-)
+// maxFile keeps a wrong file name (a log, a disk image) from being parsed.
+const maxFile = 1 << 20
 
 // readYAML turns a file into nodes. It returns an empty map for a file without
 // content, and nil when there is nothing to read on with; then why is in rep.
@@ -83,7 +79,12 @@ func (r *yamlReader) parse(text []byte) (file *ast.File) {
 			file = nil
 		}
 	}()
-	file, err := parser.Parse(joinFlowScalars(lexer.Tokenize(string(text))), 0, parser.AllowDuplicateMapKey())
+	tokens := joinFlowScalars(lexer.Tokenize(string(text)))
+	if t := tooDeep(tokens); t != nil {
+		r.fail(position(t), "", "too many levels of nesting; write plain sections and lists")
+		return nil
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err == nil {
 		return file
 	}
@@ -170,7 +171,7 @@ func (r *yamlReader) at(n ast.Node) origin {
 func (r *yamlReader) node(n ast.Node, key string, depth int) *node {
 	at := r.at(n)
 	if depth > maxDepth {
-		r.fail(at, key, "too many levels; nothing here needs as many")
+		r.fail(at, key, "too many levels of nesting; write plain sections and lists")
 		return nil
 	}
 	switch n := n.(type) {

@@ -40,6 +40,45 @@ func joinFlowScalars(tokens token.Tokens) token.Tokens {
 	return joined
 }
 
+const (
+	// maxDepth is far above what any key needs. The parser's time and memory
+	// grow with the square of the depth.
+	maxDepth = 32
+	// maxIndent bounds the depth that comes of indentation.
+	maxIndent = 200
+)
+
+// tooDeep returns the first token that is nested deeper than anything in a
+// configuration is, or nil.
+func tooDeep(tokens token.Tokens) *token.Token {
+	line, flow, chain := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line && flow == 0 {
+			chain = 0
+			if t.Position.Column > maxIndent && t.Type != token.CommentType {
+				return t
+			}
+		}
+		line = t.Position.Line
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			flow++
+			chain = 0
+		case token.SequenceEndType, token.MappingEndType:
+			flow--
+			chain = 0
+		case token.CollectEntryType:
+			chain = 0
+		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType, token.AnchorType, token.TagType:
+			chain++
+		}
+		if flow > maxDepth || chain > maxDepth {
+			return t
+		}
+	}
+	return nil
+}
+
 // plain says that a token is a scalar without quotes.
 func plain(t *token.Token) bool {
 	return t.Indicator == token.NotIndicator && t.Value != "" && t.Type != token.CommentType

@@ -99,15 +99,14 @@ func (f *Framer) head(b []byte) Fault {
 			}
 			return OK
 		}
-		lf += f.seen
+		if lf += f.seen; lf >= limit {
+			return FaultTooBig
+		}
 		if lf == f.line || b[lf-1] != '\r' {
 			return FaultLineEnd
 		}
 		empty := lf-1 == f.line
 		f.line, f.seen = lf+1, lf+1
-		if f.seen > limit {
-			return FaultTooBig
-		}
 		if empty {
 			return f.length(b[:f.seen])
 		}

@@ -3,28 +3,34 @@ package sip
 // Redact appends to dst a copy of msg, a message or any bytes, that people may
 // see: digest responses, nonces and their like, Basic and Bearer credentials,
 // passwords in URIs and media keys are replaced by "***", and control characters
-// that could play tricks on a terminal by '.'. It needs no well-formed message.
+// that could play tricks on a terminal by '.'. It needs no well-formed message,
+// and rather hides too much: a name and '=' announce a secret even where they
+// stand in a quoted string, or in another secret.
 func Redact(dst, msg []byte) []byte {
-	for i := 0; i < len(msg); {
-		c := msg[i]
+	hidden := 0       // end of the secret being left out
+	from, to := 0, -1 // the next secret
+	for i, c := range msg {
 		if class[c]&cToken != 0 && (i == 0 || class[msg[i-1]]&cToken == 0) {
-			word := i
-			for i < len(msg) && class[msg[i]]&cToken != 0 {
-				i++
+			if f, t := secretAt(msg, i); t > f {
+				if to < 0 {
+					from = f
+				}
+				to = max(to, t)
 			}
-			dst = append(dst, msg[word:i]...)
-			if from, to := secretAfter(msg, word, i); to > from {
-				dst = append(dst, msg[i:from]...)
+		}
+		if to >= 0 && i >= from {
+			if i >= hidden {
 				dst = append(dst, "***"...)
-				i = to
 			}
+			hidden, to = max(hidden, to), -1
+		}
+		if i < hidden {
 			continue
 		}
 		if c < ' ' && c != '\r' && c != '\n' && c != '\t' || c == 0x7f {
 			c = '.'
 		}
 		dst = append(dst, c)
-		i++
 	}
 	return dst
 }
@@ -48,9 +54,13 @@ func skipFolds(msg []byte, i int) int {
 	return i
 }
 
-// secretAfter looks at the word msg[word:i] and returns the range of a secret
+// secretAt looks at the word that begins at i and returns the range of a secret
 // that it announces, empty if none.
-func secretAfter(msg []byte, word, i int) (from, to int) {
+func secretAt(msg []byte, i int) (from, to int) {
+	word := i
+	for i < len(msg) && class[msg[i]]&cToken != 0 {
+		i++
+	}
 	w := span(word, i)
 	switch w.Len() {
 	case 3, 4:

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 )
 
@@ -145,85 +144,6 @@ func wholeNumber(lowest, highest int) kind[int] {
 		}
 		return n, nil
 	})
-}
-
-var (
-	durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$`)
-	durationPart = regexp.MustCompile(`([0-9.]+)(ms|s|m|h|d)`)
-)
-
-// duration reads what time.ParseDuration reads, with days and without units
-// below a millisecond.
-func duration(lowest, highest time.Duration) kind[time.Duration] {
-	name := "duration " + showDuration(lowest) + " to " + showDuration(highest)
-	return scalar(name, func(text string) (time.Duration, error) {
-		switch {
-		case text == "0":
-			text = "0s"
-		case wholeNumberForm.MatchString(text):
-			return 0, fmt.Errorf("%s has no unit; write %ss for seconds, or use ms, m, h or d", shorten(text), strings.TrimPrefix(shorten(text), "-"))
-		case !durationForm.MatchString(text):
-			return 0, fmt.Errorf("%s is not a duration; write a number and its unit without a space, such as 500ms, 60s, 5m, 1h or 30d", quote(text))
-		}
-		var sum float64
-		for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
-			n, err := strconv.ParseFloat(part[1], 64)
-			if err != nil {
-				return 0, fmt.Errorf("%s is not a duration; write a number and its unit", quote(text))
-			}
-			unit := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
-			sum += n * float64(unit[part[2]])
-		}
-		if sum < float64(lowest) || sum > float64(highest) {
-			return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showDuration(lowest), showDuration(highest))
-		}
-		return time.Duration(sum), nil
-	})
-}
-
-// showDuration writes a duration as people do: 1h, not 1h0m0s.
-func showDuration(d time.Duration) string {
-	switch {
-	case d == 0:
-		return "0s"
-	case d%(24*time.Hour) == 0:
-		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
-	case d%time.Hour == 0:
-		return strconv.Itoa(int(d/time.Hour)) + "h"
-	case d%time.Minute == 0:
-		return strconv.Itoa(int(d/time.Minute)) + "m"
-	}
-	return d.String()
-}
-
-var (
-	sizeForm  = regexp.MustCompile(`^([0-9]+)(|B|KiB|MiB|GiB)$`)
-	sizeShift = map[string]uint{"KiB": 10, "MiB": 20, "GiB": 30}
-)
-
-// size reads a number of bytes.
-func size(lowest, highest int) kind[int] {
-	name := "size " + showSize(lowest) + " to " + showSize(highest)
-	return scalar(name, func(text string) (int, error) {
-		m := sizeForm.FindStringSubmatch(text)
-		if m == nil {
-			return 0, fmt.Errorf("%s is not a size; write a number of bytes, or one with KiB, MiB or GiB and no space, such as 64KiB", quote(text))
-		}
-		n, err := strconv.ParseInt(m[1], 10, 32)
-		if err != nil || int(n)<<sizeShift[m[2]] < lowest || int(n)<<sizeShift[m[2]] > highest {
-			return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showSize(lowest), showSize(highest))
-		}
-		return int(n) << sizeShift[m[2]], nil
-	})
-}
-
-func showSize(n int) string {
-	for _, unit := range []string{"GiB", "MiB", "KiB"} {
-		if n > 0 && n%(1<<sizeShift[unit]) == 0 {
-			return strconv.Itoa(n>>sizeShift[unit]) + unit
-		}
-	}
-	return strconv.Itoa(n)
 }
 
 // path reads the name of a file or folder. A relative one starts from the

@@ -46,7 +46,6 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-
 // maxProblems bounds the answer to a file that is something else altogether.
 const maxProblems = 200
 

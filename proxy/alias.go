@@ -177,15 +177,23 @@ func appendWithout(dst, buf []byte, s, a, b sip.Span) []byte {
 }
 
 // aliasContacts replaces the Contacts of a REGISTER by aliases that lead back to
-// tok (RFC 3261 §10.3). "*" and URIs that are not SIP's stay.
-func (t *task) aliasContacts(tok *flow.Token, f face) {
+// tok (RFC 3261 §10.3). "*" and URIs that are not SIP's stay. A Contact that cannot be
+// read is a fault: the PBX might read it, and then call past us.
+func (t *task) aliasContacts(tok *flow.Token, f face) sip.Fault {
 	it := t.m.Values(sip.HeaderContact)
 	for it.Next() {
+		if it.Value.Is(t.m.Buf, "*") {
+			continue
+		}
 		c, fault := sip.ParseNameAddr(t.m.Buf, it.Value)
-		if fault == 0 && isSIP(&c.URI) {
+		if fault != sip.OK {
+			return fault
+		}
+		if isSIP(&c.URI) {
 			t.makeAlias(&c.URI, c.URISpan, !c.Bracketed, tok, f)
 		}
 	}
+	return it.Fault
 }
 
 // restoreContacts puts back what aliasContacts replaced, in the registrar's list

@@ -143,6 +143,10 @@ func reasonPhrase(code int) string {
 		return "Busy Here"
 	case 503:
 		return "Service Unavailable"
+	case 505:
+		return "Version Not Supported"
+	case 513:
+		return "Message Too Large"
 	case 603:
 		return "Decline"
 	}

@@ -35,7 +35,10 @@ func (t *task) fromOutside(b *branch) {
 	}
 	t.restoreFrom(&h)
 	if t.m.Method == sip.MethodRegister {
-		t.leadBack(&h, &via)
+		if fault := t.leadBack(&h, &via); fault != sip.OK {
+			t.malformed(fault)
+			return
+		}
 	}
 	if !createsDialog(&t.m) {
 		t.transmit(&h, b, &via, nil, nil)
@@ -48,12 +51,11 @@ func (t *task) fromOutside(b *branch) {
 
 // leadBack makes a REGISTER's Contacts, or with path: true its Path (RFC 3327),
 // lead back through us to the sender.
-func (t *task) leadBack(h *hop, via *flow.Token) {
+func (t *task) leadBack(h *hop, via *flow.Token) sip.Fault {
 	tok := *via
 	if !t.live.path || t.from.side == flow.Inside {
 		tok.Kind = flow.KindAlias
-		t.aliasContacts(&tok, h.face)
-		return
+		return t.aliasContacts(&tok, h.face)
 	}
 	tok.Kind = flow.KindRoute
 	at := t.m.Headers[0].Line.Off
@@ -72,6 +74,7 @@ func (t *task) leadBack(h *hop, via *flow.Token) {
 		t.e.B = append(t.e.B, "Supported: path\r\n"...)
 	}
 	t.e.End()
+	return sip.OK
 }
 
 func (t *task) supportsPath() bool {

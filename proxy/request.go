@@ -27,7 +27,10 @@ func (t *task) request() {
 		t.refuse(482, "Loop Detected", policy.ReasonLoop)
 		return
 	}
-	t.takeRoutes()
+	if fault := t.takeRoutes(); fault != sip.OK {
+		t.malformed(fault)
+		return
+	}
 	if t.from.side == flow.Outside {
 		t.fromOutside(&b)
 	} else {

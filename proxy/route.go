@@ -21,7 +21,7 @@ type routes struct {
 
 // takeRoutes removes the Route values that name us, from the top (RFC 3261 §16.4).
 // A doubled Record-Route comes back as two values with equal tokens and counts once.
-func (t *task) takeRoutes() {
+func (t *task) takeRoutes() sip.Fault {
 	m, r := &t.m, &t.route
 	r.hops, r.payload = 0, r.payload[:0]
 	r.nextSpan = m.RequestURI
@@ -31,18 +31,19 @@ func (t *task) takeRoutes() {
 	it := m.Values(sip.HeaderRoute)
 	for it.Next() {
 		if it.Value == last {
-			return // it has become the Request-URI
+			return sip.OK // it has become the Request-URI
 		}
 		v, fault := sip.ParseNameAddr(m.Buf, it.Value)
-		if fault != 0 {
-			return
+		if fault != sip.OK {
+			return fault
 		}
 		if !t.takeToken(&v.URI) && !t.namesUs(&v.URI) {
 			r.next, r.nextSpan = v.URI, v.URISpan
-			return
+			return sip.OK
 		}
 		t.e.DeleteValue(m, it.Header, it.Value)
 	}
+	return it.Fault
 }
 
 // takeToken remembers the route token in a URI's user part, if it has one.

@@ -89,8 +89,8 @@ func (t *task) malformed(fault sip.Fault) {
 	if t.from.side == flow.Outside {
 		d := t.s.engine.Malformed(t.from.addr.Addr(), fault.String(), t.now)
 		t.note(d.Verdict, d.Reason, fault.String())
-		if d.Verdict == policy.Reject && t.m.IsRequest && t.m.Method != sip.MethodAck && t.m.Answerable() {
-			t.answer(d.Code, "Bad Request", fault.String())
+		if d.Verdict == policy.Reject && t.m.Answerable() {
+			t.answer(fault.Code(), reasonPhrase(fault.Code()), fault.String())
 		}
 		return
 	}

@@ -39,7 +39,10 @@ func (t *task) toTrunk(b *branch, pbx uint16) {
 	via := t.flowToken(flow.KindVia, pbx)
 	via.Follow = true
 	if t.m.Method == sip.MethodRegister {
-		t.leadBack(&h, &via)
+		if fault := t.leadBack(&h, &via); fault != sip.OK {
+			t.malformed(fault)
+			return
+		}
 	}
 	if !createsDialog(&t.m) {
 		t.transmit(&h, b, &via, nil, nil)

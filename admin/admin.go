@@ -101,11 +101,15 @@ func listen(cfg *Config) (net.Listener, error) {
 
 func setAccess(cfg *Config) error {
 	if cfg.Group != "" {
-		g, err := user.LookupGroup(cfg.Group)
-		if err != nil {
-			return fmt.Errorf("control.group: %w", err)
+		id := cfg.Group // a number, or else a name
+		if _, err := strconv.Atoi(id); err != nil {
+			g, err := user.LookupGroup(cfg.Group)
+			if err != nil {
+				return fmt.Errorf("control.group: %w", err)
+			}
+			id = g.Gid
 		}
-		gid, err := strconv.Atoi(g.Gid)
+		gid, err := strconv.Atoi(id)
 		if err != nil {
 			return fmt.Errorf("control.group %s: %w", cfg.Group, err)
 		}

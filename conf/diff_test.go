@@ -33,7 +33,7 @@ log: {level: debug}
 		"reload health.interval: 5s → 1m30s",
 		"reload trunks: [] → [192.0.2.0/24, 2001:db8::1/128]",
 		"restart tcp.max_message: 64KiB → 128KiB",
-		"restart tcp.idle_timeout: 15m → 1d",
+		"restart tcp.idle_timeout: 65m → 1d",
 		"restart control.mode: 0660 → 0600",
 		`restart control.group: "" → voip`,
 		"reload log.level: info → debug",

@@ -109,7 +109,7 @@ func transportKeys() []key {
 		bind("tcp.max_header", "16KiB", onRestart, size(1<<10, 1<<20), func(c *Config) *int { return &c.TCP.MaxHeader }),
 		bind("tcp.max_message", "64KiB", onRestart, size(1<<10, 16<<20), func(c *Config) *int { return &c.TCP.MaxMessage }),
 		bind("tcp.message_timeout", "10s", onRestart, short, func(c *Config) *time.Duration { return &c.TCP.MessageTimeout }),
-		bind("tcp.idle_timeout", "15m", onRestart, duration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.TCP.IdleTimeout }),
+		bind("tcp.idle_timeout", "65m", onRestart, duration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.TCP.IdleTimeout }),
 		bind("tcp.write_timeout", "5s", onRestart, short, func(c *Config) *time.Duration { return &c.TCP.WriteTimeout }),
 		bind("tcp.dial_timeout", "3s", onRestart, short, func(c *Config) *time.Duration { return &c.TCP.DialTimeout }),
 		bind("udp.workers", "0", onRestart, wholeNumber(0, 256), func(c *Config) *int { return &c.UDP.Workers }),

@@ -27,14 +27,13 @@ var errUsage = errors.New("usage")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
+	code := execute(ctx, newRoot(), os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// run executes a command line and returns the exit code.
-func run(ctx context.Context, args []string) int {
-	root := newRoot()
+// execute runs a command line and returns the exit code.
+func execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -62,6 +61,8 @@ To protect a PBX, write a configuration file (its one required key is pbx) and:
 
   sipward check --config FILE
   sipward run   --config FILE`,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -71,6 +72,18 @@ To protect a PBX, write a configuration file (its one required key is pbx) and:
 	root.AddCommand(newRun(), newCheck(), newStatus(), newReload(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
+}
+
+// knownCommand refuses a first word that is no command.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see 'sipward --help'"
+	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+		hint = fmt.Sprintf("did you mean %q?", s[0])
+	}
+	return fmt.Errorf("%w: there is no command %q; %s", errUsage, args[0], hint)
 }
 
 // noArgs refuses arguments that a command does not take.

@@ -41,10 +41,13 @@ systemd when it is ready, reloads and stops, and feeds its watchdog.`,
 			if err != nil {
 				return err
 			}
-			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log), nil)
+			level := new(slog.LevelVar)
+			level.Set(c.conf.Log.Level)
+			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log.Format, level), nil)
 			if err != nil {
 				return err
 			}
+			e.level = level
 			return e.Run(cmd.Context())
 		},
 	}
@@ -62,6 +65,7 @@ type edge struct {
 	control  *admin.Server
 	started  time.Time
 	workers  int
+	level    *slog.LevelVar // of log; nil if it does not change
 
 	mu     sync.Mutex // one reload at a time
 	config *configuration
@@ -187,6 +191,9 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 	}
 	e.engine.Reload(policyConfig(next, e.workers+1))
 	e.server.Reload(settings(next))
+	if e.level != nil {
+		e.level.Set(next.conf.Log.Level)
+	}
 	e.config = next
 	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
 	return done, nil

@@ -11,9 +11,9 @@ import (
 	"sipward/policy"
 )
 
-func newLogger(w io.Writer, c conf.Log) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == conf.LogJSON {
+func newLogger(w io.Writer, format conf.LogFormat, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == conf.LogJSON {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))

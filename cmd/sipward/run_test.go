@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sipward/admin"
+)
+
+// A running sipward of a test, started by its command line.
+type running struct {
+	t      *testing.T
+	config string
+	socket string
+	stop   context.CancelFunc
+	done   chan int
+	notify *notifySocket
+}
+
+const minimal = `
+listen:
+  outside: [udp://127.0.0.1:0, tcp://127.0.0.1:0]
+pbx:
+  - address: 127.0.0.3:5060
+health: {probe: "off"}
+lists: {deny: [192.0.2.1]}
+`
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func start(t *testing.T) *running {
+	t.Helper()
+	dir := t.TempDir()
+	r := &running{t: t, config: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock"), done: make(chan int, 1)}
+	r.notify = listenNotify(t, filepath.Join(dir, "notify"))
+	text := strings.ReplaceAll(minimal, ":0", fmt.Sprint(":", freePort(t)))
+	r.write(fmt.Sprintf("%scontrol: {socket: %s}\nstate_dir: %s\n", text, r.socket, dir))
+	ctx, cancel := context.WithCancel(t.Context())
+	r.stop = cancel
+	go func() { r.done <- execute(ctx, newRoot(), []string{"run", "--config", r.config}) }()
+	t.Cleanup(r.end)
+	r.notify.expect("READY=1")
+	return r
+}
+
+func (r *running) end() {
+	r.stop()
+	select {
+	case code := <-r.done:
+		if code != 0 {
+			r.t.Errorf("exit code %d", code)
+		}
+	case <-time.After(10 * time.Second):
+		r.t.Error("sipward does not end")
+	}
+	r.done <- 0
+}
+
+func (r *running) write(text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *running) text() string {
+	b, err := os.ReadFile(r.config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// notifySocket is what systemd gives a service.
+type notifySocket struct {
+	t    *testing.T
+	conn *net.UnixConn
+	mu   sync.Mutex
+	got  []string
+}
+
+func listenNotify(t *testing.T, path string) *notifySocket {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "300000")
+	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
+	n := &notifySocket{t: t, conn: c}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1024)
+		for {
+			k, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			n.mu.Lock()
+			n.got = append(n.got, string(buf[:k]))
+			n.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() { c.Close(); <-done })
+	return n
+}
+
+// expect waits for a message that begins so, and forgets it and all before it.
+func (n *notifySocket) expect(prefix string) string {
+	n.t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		n.mu.Lock()
+		for i, s := range n.got {
+			if strings.HasPrefix(s, prefix) {
+				n.got = n.got[i+1:]
+				n.mu.Unlock()
+				return s
+			}
+		}
+		n.mu.Unlock()
+	}
+	n.t.Fatalf("systemd was not told %s", prefix)
+	return ""
+}
+
+// command runs a command line and returns its exit code and output.
+func command(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var buf bytes.Buffer
+	root := newRoot()
+	root.SetOut(&buf)
+	root.SetErr(&buf)
+	code = execute(t.Context(), root, args)
+	return code, buf.String()
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestLifecycle(t *testing.T) {
+	r := start(t)
+	r.notify.expect("WATCHDOG=1")
+
+	code, out := command(t, "status", "--socket", r.socket, "--json")
+	var s admin.Status
+	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil || s.Deny != 1 || s.PID != os.Getpid() {
+		t.Fatalf("status: exit %d, %v\n%s", code, err, out)
+	}
+	if code, out = command(t, "status", "--socket", r.socket); code != 0 || !strings.Contains(out, "127.0.0.3:5060") {
+		t.Errorf("status: exit %d\n%s", code, out)
+	}
+
+	// A wrong file changes nothing and says what is wrong.
+	good := r.text()
+	r.write(strings.Replace(good, "deny: [192.0.2.1]", "deni: [192.0.2.1, 192.0.2.2]", 1))
+	if code, out = command(t, "reload", "--socket", r.socket); code != exitRefused || !strings.Contains(out, "deny") || !strings.Contains(out, "sipward.yaml:") {
+		t.Errorf("reload of a wrong file: exit %d\n%s", code, out)
+	}
+	if s, err := admin.NewClient(r.socket).Status(t.Context()); err != nil || s.Deny != 1 {
+		t.Errorf("after the wrong file: %d denied, %v", s.Deny, err)
+	}
+
+	// A right one takes effect; what needs a restart is named.
+	r.write(strings.Replace(good, "deny: [192.0.2.1]", "deny: [192.0.2.1, 192.0.2.2]", 1) + "udp: {workers: 3}\n")
+	code, out = command(t, "reload", "--socket", r.socket)
+	if code != 0 || !strings.Contains(out, "changed: lists.deny") || !strings.Contains(out, "restart: udp.workers") {
+		t.Errorf("reload: exit %d\n%s", code, out)
+	}
+	if !strings.Contains(r.notify.expect("RELOADING=1"), "MONOTONIC_USEC=") {
+		t.Error("no time beside RELOADING")
+	}
+	r.notify.expect("READY=1")
+
+	r.write(good)
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	r.notify.expect("READY=1")
+	if s, err := admin.NewClient(r.socket).Status(t.Context()); err != nil || s.Deny != 1 {
+		t.Errorf("after SIGHUP: %d denied, %v", s.Deny, err)
+	}
+
+	r.end()
+	r.notify.expect("STOPPING=1")
+	if code, out = command(t, "status", "--socket", r.socket); code != exitUnreachable {
+		t.Errorf("status of a stopped sipward: exit %d\n%s", code, out)
+	}
+}
+
+func TestSecondOnTheSameSocket(t *testing.T) {
+	r := start(t)
+	code, out := command(t, "run", "--config", r.config)
+	if code != exitRefused || !strings.Contains(out, "in use") {
+		t.Errorf("a second sipward: exit %d\n%s", code, out)
+	}
+	if _, err := admin.NewClient(r.socket).Status(t.Context()); err != nil {
+		t.Errorf("the first one no longer answers: %v", err)
+	}
+}
+
+func TestWrongUse(t *testing.T) {
+	for _, args := range [][]string{{"run", "extra"}, {"run", "--nope"}, {"nope"}, {"status", "--socket"}} {
+		if code, out := command(t, args...); code != exitUsage {
+			t.Errorf("%v: exit %d, want %d\n%s", args, code, exitUsage, out)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	list := write("deny.txt", "192.0.2.0/24 # scanners\nnonsense\n")
+	good := write("good.yaml", "pbx: [{address: 203.0.113.2}]\nlists: {deny: [198.51.100.1]}\n")
+	bad := write("bad.yaml", "pbx: [{address: 203.0.113.2}]\nlists: {deny_files: ["+list+"]}\n")
+	if code, out := command(t, "check", "--config", good); code != 0 || !strings.Contains(out, "1 denied") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := command(t, "check", "--config", bad); code != exitRefused || !strings.Contains(out, "deny.txt:2") {
+		t.Errorf("a wrong line in a list: exit %d\n%s", code, out)
+	}
+	if code, out := command(t, "check", "--config", filepath.Join(dir, "missing.yaml")); code != exitRefused || !strings.Contains(out, "missing.yaml") {
+		t.Errorf("a missing file: exit %d\n%s", code, out)
+	}
+}

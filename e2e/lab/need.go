@@ -1,0 +1,37 @@
+//go:build linux
+
+package lab
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Need skips the test, with the reason, where the machine lacks what it takes: root, and these tools ("asterisk" is the
+// tree that e2e/setup.sh makes). With SIPWARD_E2E_REQUIRE=1, as in CI, it fails instead.
+func Need(t *testing.T, tools ...string) {
+	t.Helper()
+	missing := func(what string) {
+		t.Helper()
+		if os.Getenv("SIPWARD_E2E_REQUIRE") == "1" {
+			t.Fatalf("%s, and SIPWARD_E2E_REQUIRE=1 asks for every test", what)
+		}
+		t.Skipf("%s (as root, e2e/setup.sh installs it)", what)
+	}
+	if os.Geteuid() != 0 {
+		missing("not root: network namespaces cannot be made")
+	}
+	for _, tool := range append([]string{"ip", "nft"}, tools...) {
+		if tool == "asterisk" {
+			if _, err := os.Stat(filepath.Join(asteriskRoot(), "usr/sbin/asterisk")); err != nil {
+				missing("no Asterisk in " + asteriskRoot())
+			}
+			continue
+		}
+		if _, err := exec.LookPath(tool); err != nil {
+			missing("no " + tool + " here")
+		}
+	}
+}

@@ -1,0 +1,115 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// SIPp is one run of SIPp in the wan.
+type SIPp struct {
+	*Process
+	name, messages, errors string
+}
+
+// SIPpConfig says what SIPp runs.
+type SIPpConfig struct {
+	Name     string         // of its log
+	Scenario string         // path of the XML file
+	Local    netip.AddrPort // its address
+	Remote   netip.AddrPort // where it sends; of a server: where it answers to anyway
+	TCP      bool
+	Calls    int // it ends after so many
+	Rate     int // calls a second; 0: one
+	Users    []string
+	Args     []string
+	// Called replaces [field2] of the user's line, if the scenario calls somebody.
+	Called string
+}
+
+// StartSIPp starts SIPp. Each of Users becomes a line USER;[authentication …];CALLED of the injection file.
+func (l *Lab) StartSIPp(t *testing.T, c SIPpConfig) *SIPp {
+	t.Helper()
+	s, err := l.startSIPp(c)
+	if err != nil {
+		t.Fatalf("start SIPp %s: %v", c.Name, err)
+	}
+	return s
+}
+
+func (l *Lab) startSIPp(c SIPpConfig) (*SIPp, error) {
+	scenario, err := filepath.Abs(c.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(l.dir, "sipp-"+c.Name+"-")
+	if err != nil {
+		return nil, err
+	}
+	transport := "u1"
+	if c.TCP {
+		transport = "t1"
+	}
+	args := []string{"sipp", c.Remote.String(), "-sf", scenario, "-i", bracketed(c.Local.Addr()), "-p", fmt.Sprint(c.Local.Port()),
+		"-t", transport, "-m", fmt.Sprint(c.Calls), "-r", fmt.Sprint(max(1, c.Rate)), "-nostdin", "-timer_resol", "10",
+		"-trace_msg", "-message_file", filepath.Join(dir, "messages"), "-trace_err", "-error_file", filepath.Join(dir, "errors")}
+	if len(c.Users) > 0 {
+		text := "SEQUENTIAL\n"
+		for _, u := range c.Users {
+			text += fmt.Sprintf("%s;[authentication username=%s password=pw-%s];%s\n", u, u, u, c.Called)
+		}
+		inject := filepath.Join(dir, "users.csv")
+		if err := os.WriteFile(inject, []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, "-inf", inject)
+	}
+	p, err := l.Start(l.WAN, "sipp-"+c.Name, append(args, c.Args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &SIPp{Process: p, name: c.Name, messages: filepath.Join(dir, "messages"), errors: filepath.Join(dir, "errors")}, nil
+}
+
+func bracketed(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+// Wait waits until SIPp has made its calls, and fails the test if any of them did not go as its scenario says.
+func (s *SIPp) Wait(t *testing.T, within time.Duration) {
+	t.Helper()
+	select {
+	case <-s.Done():
+	case <-time.After(within):
+		s.Kill()
+		t.Fatalf("SIPp %s did not end within %v\n%s", s.name, within, s.Trace())
+	}
+	if s.Err() != nil {
+		t.Fatalf("SIPp %s: %v\n%s", s.name, s.Err(), s.Trace())
+	}
+}
+
+// Trace gives the ends of SIPp's message and error traces.
+func (s *SIPp) Trace() string {
+	var b strings.Builder
+	for _, path := range []string{s.errors, s.messages} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if len(text) > 12000 {
+			text = text[len(text)-12000:]
+		}
+		fmt.Fprintf(&b, "──── SIPp %s, end of %s\n%s\n", s.name, filepath.Base(path), text)
+	}
+	return b.String()
+}

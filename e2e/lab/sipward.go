@@ -1,0 +1,164 @@
+//go:build linux
+
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// build builds the binary once for all labs: with the race detector if SIPWARD_E2E_RACE is set.
+func (r *Run) build() (string, error) {
+	bin := filepath.Join(r.dir, "sipward")
+	args := []string{"build", "-o", bin}
+	if os.Getenv("SIPWARD_E2E_RACE") != "" {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "sipward/cmd/sipward")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build sipward: %w: %s", err, out)
+	}
+	return bin, nil
+}
+
+// Sipward is one configured sipward on the edge.
+type Sipward struct {
+	*Process
+	lab    *Lab
+	bin    string
+	conf   string
+	socket string
+}
+
+// Config is a sipward configuration of a lab. Zero values are the lab's defaults.
+type Config struct {
+	PBX   []string // addresses with port; default: the first PBX
+	Extra string   // further YAML at the top level
+}
+
+// StartSipward writes a configuration and starts sipward on the edge.
+func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
+	t.Helper()
+	bin, err := l.run.bin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(l.dir, "sipward-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Sipward{lab: l, bin: bin, conf: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock")}
+	if err := os.WriteFile(s.conf, []byte(cfg.yaml(dir, s.socket)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart(t)
+	return s
+}
+
+func (c Config) yaml(dir, socket string) string {
+	pbx := c.PBX
+	if len(pbx) == 0 {
+		pbx = []string{PBX1.String() + ":5060"}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
+		quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
+		quoted("udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"))
+	b.WriteString("pbx:\n")
+	for _, p := range pbx {
+		fmt.Fprintf(&b, "  - address: %q\n", p)
+	}
+	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
+	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))
+	for _, section := range []string{"health: {interval: 500ms, timeout: 400ms, fall: 2, rise: 1}", "shutdown: {drain: 1s}", "log: {level: debug}"} {
+		if name, _, _ := strings.Cut(section, ":"); !strings.Contains(c.Extra, name+":") {
+			b.WriteString(section + "\n")
+		}
+	}
+	b.WriteString(c.Extra)
+	return b.String()
+}
+
+func quoted(values ...string) string {
+	for i, v := range values {
+		values[i] = `"` + v + `"`
+	}
+	return strings.Join(values, ", ")
+}
+
+// Restart starts sipward, for the first time or again with the same configuration and state, and waits until it serves.
+func (s *Sipward) Restart(t *testing.T) {
+	t.Helper()
+	var err error
+	if s.Process, err = s.lab.Start(s.lab.Edge, "sipward", s.bin, "run", "--config", s.conf); err != nil {
+		t.Fatal(err)
+	}
+	Poll(t, 20*time.Second, "sipward serves", func() error {
+		select {
+		case <-s.Done():
+			t.Fatalf("sipward ended: %v\n%s", s.Err(), s.Tail(4000))
+		default:
+		}
+		_, err := s.CLI("status", "--json")
+		return err
+	})
+}
+
+// CLI runs another of sipward's commands against it.
+func (s *Sipward) CLI(args ...string) (string, error) {
+	cmd := s.lab.Edge.Command(append(append([]string{s.bin}, args...), "--socket", s.socket)...)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return string(out), fmt.Errorf("run sipward %q: %w", args, err)
+	}
+	return string(out), nil
+}
+
+// Status is what `sipward status --json` says.
+func (s *Sipward) Status() (map[string]any, error) {
+	out, err := s.CLI("status", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var v map[string]any
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		return nil, fmt.Errorf("read sipward's status: %w: %q", err, out)
+	}
+	return v, nil
+}
+
+// Count is the number at a path of Status, 0 where there is none yet.
+func (s *Sipward) Count(path ...string) (int64, error) {
+	v, err := s.Status()
+	if err != nil {
+		return 0, err
+	}
+	var at any = v
+	for _, name := range path {
+		m, ok := at.(map[string]any)
+		if !ok {
+			return 0, fmt.Errorf("sipward's status has no %s", strings.Join(path, "."))
+		}
+		at = m[name]
+	}
+	n, _ := at.(float64)
+	return int64(n), nil
+}
+
+// KillHard is kill -9: sipward gets no chance to say or save anything.
+func (s *Sipward) KillHard() { s.Kill() }
+
+// Reload asks for the configuration to be read again.
+func (s *Sipward) Reload() error { return s.Signal(syscall.SIGHUP) }

@@ -1,0 +1,60 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"testing"
+
+	"sipward/e2e/lab"
+)
+
+var (
+	udp  = wire{}
+	tcp  = wire{tcp: true}
+	udp6 = wire{v6: true}
+	tcp6 = wire{tcp: true, v6: true}
+)
+
+// TestAsterisk runs everything that concerns one PBX against an unmodified Asterisk.
+func TestAsterisk(t *testing.T) {
+	lab.Need(t, "asterisk", "sipp")
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	a := s.StartAsterisk(t)
+	s.pbx = a
+	s.start(t, lab.Config{})
+	s.suite(t)
+}
+
+// TestKamailio runs the same against Kamailio.
+func TestKamailio(t *testing.T) {
+	lab.Need(t, "kamailio", "sipp")
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	s.pbx = s.StartKamailio(t, lab.PBX1)
+	s.start(t, lab.Config{})
+	s.suite(t)
+}
+
+// suite is what must hold for every PBX. Its parts run one after the other.
+func (s *site) suite(t *testing.T) {
+	for _, w := range []wire{udp, tcp, udp6, tcp6} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Run("register", func(t *testing.T) { s.testRegister(t, w) })
+			t.Run("call", func(t *testing.T) { s.testCall(t, w) })
+			if w.v6 {
+				return // once each
+			}
+			t.Run("contacts", func(t *testing.T) { s.testContacts(t, w) })
+			t.Run("one-address", func(t *testing.T) { s.testOneAddress(t, w) })
+			t.Run("callee-hangs-up", func(t *testing.T) { s.testCalleeHangsUp(t, w) })
+			t.Run("cancel", func(t *testing.T) { s.testCancel(t, w) })
+			t.Run("busy", func(t *testing.T) { s.testBusy(t, w) })
+			t.Run("no-answer", func(t *testing.T) { s.testNoAnswer(t, w) })
+			t.Run("options", func(t *testing.T) { s.testOptions(t, w) })
+			t.Run("message", func(t *testing.T) { s.testMessage(t, w) })
+			t.Run("subscribe", func(t *testing.T) { s.testSubscribe(t, w) })
+			t.Run("refer", func(t *testing.T) { s.testRefer(t, w) })
+		})
+	}
+}

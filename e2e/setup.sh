@@ -1,0 +1,91 @@
+#!/bin/sh
+# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, and an unmodified Asterisk.
+#
+#   e2e/setup.sh
+#
+# Run again at will: what is there is left alone. As root with apt it installs; otherwise it says what is missing and
+# ends well, and the tests skip what they cannot run. Nothing that it installs is left running.
+#
+#   SIPWARD_E2E_CACHE   where Asterisk's tree is kept           (default /var/cache/sipward-test)
+#   SIPWARD_E2E_MIRROR  where debootstrap gets Debian from      (default: its own)
+set -eu
+
+cache=${SIPWARD_E2E_CACHE:-/var/cache/sipward-test}
+packages="iproute2 nftables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap"
+tools="ip nft ipset tcpdump dig sipp kamailio debootstrap"
+
+PATH=$PATH:/usr/sbin:/sbin
+export PATH DEBIAN_FRONTEND=noninteractive
+
+say() { echo "e2e/setup.sh: $*"; }
+
+missing() {
+	for tool in $tools; do
+		command -v "$tool" >/dev/null || printf '%s ' "$tool"
+	done
+}
+
+# no_services ROOT: keeps packages installed there from starting their daemons, as Debian provides for.
+no_services() {
+	[ -e "$1/usr/sbin/policy-rc.d" ] && return 1
+	printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
+	chmod 755 "$1/usr/sbin/policy-rc.d"
+}
+
+install_packages() {
+	if no_services ''; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	fi
+	say "installing $packages"
+	apt-get -qq update
+	apt-get -qq install -y --no-install-recommends $packages >/dev/null
+	# They are started by the tests, never at boot. (systemctl also works offline; without it there is nothing to do.)
+	if command -v systemctl >/dev/null; then
+		systemctl disable -q kamailio nftables 2>/dev/null || true
+	fi
+}
+
+install_asterisk() {
+	say "installing Asterisk of Debian bullseye into $cache/asterisk"
+	rm -rf "$cache"/asterisk.new.*
+	new=$cache/asterisk.new.$$
+	debootstrap --variant=minbase --include=asterisk,asterisk-modules,asterisk-config \
+		bullseye "$new" ${SIPWARD_E2E_MIRROR:-} >"$cache/asterisk.log" 2>&1 || {
+		tail -n 20 "$cache/asterisk.log"
+		rm -rf "$new"
+		say "debootstrap did not succeed"
+		return 1
+	}
+	rm -rf "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
+	# The rename makes it whole at once: a tree that has its final name is complete.
+	mv -T "$new" "$cache/asterisk"
+}
+
+if [ "$(id -u)" != 0 ]; then
+	say "not root: nothing installed (missing: $(missing)); the end-to-end tests will be skipped"
+	exit 0
+fi
+if [ -n "$(missing)" ]; then
+	if ! command -v apt-get >/dev/null; then
+		say "no apt-get here; install by hand: $(missing)"
+		exit 0
+	fi
+	install_packages
+fi
+
+mkdir -p "$cache"
+# One at a time: a second run waits for the first and finds its work done.
+exec 9>"$cache/lock"
+flock 9
+if [ ! -x "$cache/asterisk/usr/sbin/asterisk" ]; then
+	rm -rf "$cache/asterisk"
+	install_asterisk
+fi
+# The tests' networks have no DNS for it, and waiting for one takes half a minute at each start.
+sed -i 's/^hosts:.*/hosts: files/' "$cache/asterisk/etc/nsswitch.conf"
+still=$(missing)
+if [ -n "$still" ]; then
+	say "still missing: $still"
+	exit 1
+fi
+say "ready: $(sipp -v 2>&1 | sed -n 's/^ *\(SIPp [^ ]*\).*/\1/p' | head -n 1) $(kamailio -v | sed -n 's/^version: //p' | head -n 1)"

@@ -36,6 +36,7 @@ func TestURI(t *testing.T) {
 		"sip: a":                       "fault uri",
 		"sip:a@b ":                     "fault uri",
 		"sip:a b@c":                    "fault uri",
+		"sip::p@b":                     "fault uri",
 		"sip:a@b@c":                    "fault uri",
 		"sip:a@b;x=@c":                 "fault uri",
 		"sip:a@b:":                     "fault uri",

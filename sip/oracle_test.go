@@ -38,6 +38,12 @@ var divergences = []struct {
 		anyURI(func(m *sip.Message, u uriText) bool {
 			return bytes.IndexByte(m.Text(u.uri.User), '[') >= 0 || bytes.IndexByte(m.Text(u.uri.Password), '[') >= 0
 		})},
+	{"two ':' before the '@': sipgo begins the password at the last one",
+		change(base, "To: <sip:a:b:c@d>"),
+		anyURI(func(m *sip.Message, u uriText) bool { return bytes.IndexByte(m.Text(u.uri.Password), ':') >= 0 })},
+	{"'//' before the user part: sipgo cuts it off, it is part of the name",
+		change(base, "To: <sip://a@b>"),
+		anyURI(func(m *sip.Message, u uriText) bool { return bytes.HasPrefix(m.Text(u.uri.Rest), []byte("//")) })},
 	{"IPv6 reference over 42 bytes: sipgo does not look for the bracket any further",
 		start("INVITE sip:[2001:0db8:0000:0000:0000:ffff:192.000.002.001] SIP/2.0"),
 		anyURI(func(m *sip.Message, u uriText) bool { return u.uri.Host.Len() > 42 })},
@@ -191,9 +197,11 @@ func compare(m *sip.Message) string {
 	}
 	if h := theirs.From(); h != nil {
 		equal("From tag", string(m.Text(m.From.Tag)), get(h.Params, "tag"))
+		equal("From", account(m, m.From.URI), theirAccount(h.Address))
 	}
 	if h := theirs.To(); h != nil {
 		equal("To tag", string(m.Text(m.To.Tag)), get(h.Params, "tag"))
+		equal("To", account(m, m.To.URI), theirAccount(h.Address))
 	}
 	if h := theirs.Via(); h != nil {
 		equal("branch", string(m.Text(m.Via.Branch.Value)), get(h.Params, "branch"))
@@ -204,6 +212,21 @@ func compare(m *sip.Message) string {
 	}
 	equal("body", string(m.Text(m.Body)), string(theirs.Body()))
 	return strings.Join(diff, "; ")
+}
+
+// account returns user and host of a SIP URI, what policy goes by.
+func account(m *sip.Message, u sip.URI) string {
+	if u.Kind != sip.SchemeSIP && u.Kind != sip.SchemeSIPS {
+		return "none"
+	}
+	return string(m.Text(u.User)) + " at " + string(m.Text(u.Host))
+}
+
+func theirAccount(u gosip.Uri) string {
+	if u.Scheme != "sip" && u.Scheme != "sips" {
+		return "none"
+	}
+	return u.User + " at " + u.Host
 }
 
 // checkOracle fails when the oracle reads an accepted message differently and no

@@ -17,10 +17,12 @@ const (
 // URI is a parsed SIP, SIPS or tel URI, or one of another scheme, of which only
 // Scheme and Rest are known.
 type URI struct {
-	Kind     SchemeKind
-	Scheme   Span
-	Rest     Span // everything after the scheme and its colon
-	User     Span // of a tel URI: the number
+	Kind   SchemeKind
+	Scheme Span
+	Rest   Span // everything after the scheme and its colon
+	// User is the number of a tel URI. Of a SIP URI it may be empty though there is
+	// an '@': some phones write sip:@host when they withhold their number.
+	User     Span
 	Password Span
 	HasUser  bool // there is an '@', even when User is empty
 	Host     Span // keeps the brackets of an IPv6 reference
@@ -153,6 +155,9 @@ func (u *URI) parseSIP(buf []byte, i, end int) Fault {
 		}
 		u.HasUser, u.User, u.Password = true, span(i, at), span(at, at)
 		if k := bytes.IndexByte(buf[i:at], ':'); k >= 0 {
+			if k == 0 {
+				return FaultURI // a password without a user
+			}
 			u.User, u.Password = span(i, i+k), span(i+k+1, at)
 		}
 		i = at + 1

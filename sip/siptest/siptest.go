@@ -79,7 +79,7 @@ func cut(s string) string {
 	return s
 }
 
-// Request builds a request.
+// Request builds a request of any method.
 func Request(method string, o Options) []byte {
 	o = o.defaults(method)
 	var b bytes.Buffer

@@ -1,0 +1,156 @@
+package demo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sipward/cmd/sipward/internal/demo"
+	"sipward/policy/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// output collects what is shown and tells when something certain has been.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (o *output) await(t *testing.T, text string, limit time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !strings.Contains(o.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q was not shown within %v:\n%s", text, limit, o.String())
+		}
+	}
+}
+
+// pipe stands for sipward where only the demonstration is tested: datagrams to the PBX and back,
+// each client with a socket of its own.
+func pipe(ctx context.Context, s demo.Setup) error {
+	front, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(s.Listen))
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	var backs sync.Map
+	wg.Go(func() {
+		<-ctx.Done()
+		front.Close()
+		backs.Range(func(_, c any) bool { c.(*net.UDPConn).Close(); return true })
+	})
+	defer wg.Wait()
+	b := make([]byte, 65536)
+	for {
+		n, from, err := front.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return nil
+		}
+		c, known := backs.Load(from)
+		if !known {
+			conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(s.PBX))
+			if err != nil {
+				return err
+			}
+			backs.Store(from, conn)
+			c = conn
+			wg.Go(func() {
+				b := make([]byte, 65536)
+				for {
+					n, err := conn.Read(b)
+					if err != nil {
+						return
+					}
+					front.WriteToUDPAddrPort(b[:n], from)
+				}
+			})
+		}
+		c.(*net.UDPConn).Write(b[:n])
+	}
+}
+
+func TestRound(t *testing.T) {
+	var out output
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	begin := time.Now()
+	go func() {
+		done <- demo.Run(ctx, demo.Options{Out: &out, Script: true, Start: func(s demo.Setup) (demo.Edge, error) {
+			return demo.Edge{Events: new(event.Bus), Run: func(ctx context.Context) error { return pipe(ctx, s) }}, nil
+		}})
+	}()
+	out.await(t, "Now you.", 30*time.Second)
+	took := time.Since(begin)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if took > 15*time.Second { // 4 s on a quiet machine
+		t.Errorf("the round took %v", took)
+	}
+	for _, want := range []string{
+		"heard 25 of its 25 packets", "(12 times 401)", "5 answers to its 5 polite probes", "user             1002", "call             600",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	want := errors.New("no such luck")
+	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(demo.Setup) (demo.Edge, error) { return demo.Edge{}, want }})
+	if !errors.Is(err, want) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEdgeBreaksDown(t *testing.T) {
+	want := errors.New("broken")
+	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(demo.Setup) (demo.Edge, error) {
+		return demo.Edge{Events: new(event.Bus), Run: func(context.Context) error { return want }}, nil
+	}})
+	if !errors.Is(err, want) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Another program on 5060 makes the demonstration take the next free port.
+func TestPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:5060")
+	if err == nil {
+		defer taken.Close()
+	} // else somebody has it already
+	ctx, cancel := context.WithCancel(t.Context())
+	var got demo.Setup
+	err = demo.Run(ctx, demo.Options{Out: new(output), Start: func(s demo.Setup) (demo.Edge, error) {
+		got = s
+		return demo.Edge{Events: new(event.Bus), Run: func(context.Context) error { cancel(); return nil }}, nil
+	}})
+	if err != nil {
+		t.Error(err)
+	}
+	if got.Listen.Port() == 5060 || !got.Listen.IsValid() {
+		t.Errorf("got %v", got.Listen)
+	}
+}

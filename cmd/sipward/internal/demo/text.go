@@ -1,0 +1,89 @@
+package demo
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sipward/cmd/sipward/internal/demo/view"
+	"sipward/policy"
+)
+
+func (s *stage) welcome(setup Setup) {
+	s.view.Say("sipward demo: a PBX on %s, sipward in front of it on %s (UDP and TCP).", setup.PBX, s.edge)
+	s.view.Say("Everything runs in this one process and stays on this machine; Ctrl-C ends it.")
+	s.view.Say("The configuration that does it:\n\n%s", indent(setup.YAML()))
+}
+
+// invitation tells what to type into a softphone.
+func (s *stage) invitation() {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nNow you. In a softphone on this machine, for example:\n\n")
+	fmt.Fprintf(&b, "    server, domain   %s   (UDP or TCP, no encryption)\n", s.edge)
+	for _, a := range s.accounts[1:] {
+		fmt.Fprintf(&b, "    user             %s        password  %s\n", a.User, a.Password)
+	}
+	fmt.Fprintf(&b, "    call             %s         answers, and you hear yourself\n", echoNumber)
+	fmt.Fprintf(&b, "                     %s        rings a second softphone that uses that account\n\n", s.accounts[2].User)
+	b.WriteString("What it sends appears below. Ctrl-C ends the demo.\n")
+	s.view.Say("%s", b.String())
+}
+
+// summary says what became of everybody's messages, in the words of what happened.
+func (s *stage) summary(r result) {
+	s.view.Say("\nWhat happened:\n")
+	s.view.Say("  %-11s %-11s %7s %8s %9s  %s", "from", "", "passed", "dropped", "rejected", "why")
+	for _, who := range []struct {
+		addr netip.Addr
+		name string
+	}{{addrGood, "good phone"}, {addrGuesser, "guesser"}, {addrScanner, "scanner"}, {addrDenied, "denied"}} {
+		t := s.view.Tally(who.addr)
+		s.view.Say("  %-11s %-11s %7d %8d %9d  %s", who.addr, who.name, t.Passed, t.Dropped, t.Rejected, reasons(t))
+	}
+	s.view.Say("\n  The good phone registered, called %s, and heard %d of its %d packets come back.", echoNumber, r.heard, r.spoken)
+	s.view.Say("  %s", guesserText(r, s.view.Tally(addrGuesser)))
+	s.view.Say("  %s", scannerText(r, s.view.Tally(addrScanner)))
+	s.view.Say("  %s is on the deny list (see the configuration above): it got %d answers to %d requests.", addrDenied, r.deniedAnswers, r.deniedSent)
+}
+
+func guesserText(r result, t view.Tally) string {
+	if t.Dropped == 0 {
+		return fmt.Sprintf("The guesser tried %d passwords; all went through to the PBX, which refused them (%d times 401).\n"+
+			"  No rule of this version bans for wrong passwords: the PBX alone kept it out.", r.guesses, r.refused)
+	}
+	return fmt.Sprintf("The guesser tried %d passwords; the PBX refused %d, then sipward did not let it speak any more.", r.guesses, r.refused)
+}
+
+func scannerText(r result, t view.Tally) string {
+	text := fmt.Sprintf("The scanner got %d answers to its %d polite probes", r.probeAnswers, r.probes)
+	if r.probeAnswers > 0 {
+		text += ": no rule of this version knows a scanner by its name"
+	}
+	text += "."
+	if n := t.Reasons[policy.ReasonFlood]; n > 0 {
+		text += fmt.Sprintf("\n  Of its burst of %d, the flood limit let as many pass as it allows and dropped %d before they were read.", r.burst, n)
+	}
+	if n := t.Reasons[policy.ReasonMalformed]; n > 0 {
+		text += "\n  Its malformed request (two From headers) was refused: two programs could read it differently."
+	}
+	return text
+}
+
+// reasons lists why messages did not pass, the most frequent first.
+func reasons(t view.Tally) string {
+	var all []policy.Reason
+	for r := range t.Reasons {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b policy.Reason) int { return t.Reasons[b] - t.Reasons[a] })
+	var words []string
+	for _, r := range all {
+		words = append(words, fmt.Sprintf("%s (%d)", r, t.Reasons[r]))
+	}
+	return strings.Join(words, ", ")
+}
+
+func indent(s string) string {
+	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ") + "\n"
+}

@@ -24,7 +24,7 @@ type Config struct {
 
 	Bans     gate.Bans // nil: nobody is banned
 	Workers  int       // shards of the counters; 0: 1
-	Sources  int       // sources that each table remembers; 0: rate.DefaultSources
+	Sources  int       // sources that each table remembers; 0: gate.DefaultSources, rate.DefaultSources
 	IPv6Bits int       // length of the IPv6 prefix that is one source; 0: 64
 }
 

@@ -60,8 +60,16 @@ type Rules struct {
 type Config struct {
 	Rules Rules
 	Bans  Bans        // nil: nobody is banned
-	Table rate.Config // sources that the flood limit remembers
+	Table rate.Config // sources that the flood limit remembers; Sources 0: DefaultSources
 }
+
+// DefaultSources is the number of sources that the flood limit remembers unless
+// told otherwise, in 1 MiB. It need not be the number of all sources that there
+// are: one that is not ahead of its rate at the moment is forgotten without
+// loss. At 100 messages a second a message is forgiven after 10 ms, so a flood
+// of 300,000 forged sources a second leaves 3,000 that matter; and a table that
+// fits into a processor's second cache is what makes such a flood cheap.
+const DefaultSources = 1 << 16
 
 // Gate is safe for use by any number of goroutines.
 type Gate struct {
@@ -82,6 +90,9 @@ type compiled struct {
 
 // New makes a gate. The memory of its flood limit is allocated now, for good.
 func New(cfg Config) *Gate {
+	if cfg.Table.Sources <= 0 {
+		cfg.Table.Sources = DefaultSources
+	}
 	g := &Gate{bans: cfg.Bans, flood: rate.NewLimiter(cfg.Table)}
 	g.Swap(cfg.Rules)
 	return g

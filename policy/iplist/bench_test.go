@@ -75,3 +75,11 @@ func TestContainsDoesNotAllocate(t *testing.T) {
 		t.Errorf("Contains allocates %v times", n)
 	}
 }
+
+func BenchmarkNew100k(b *testing.B) {
+	entries := denyList(100_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		iplist.New(entries)
+	}
+}

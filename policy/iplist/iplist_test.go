@@ -166,3 +166,49 @@ func TestSetAgainstNaive(t *testing.T) {
 		}
 	})
 }
+
+// A large set takes another path; it must give the same answers.
+func TestLargeSetAgainstNaive(t *testing.T) {
+	var entries []iplist.Entry
+	for i := range 3000 {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 7})
+		entries = append(entries, iplist.Entry{Prefix: netip.PrefixFrom(a, 32)})
+	}
+	for _, p := range []string{"0.0.0.0/8", "64.0.0.0/3", "192.0.2.0/24", "192.0.32.0/19", "192.1.16.0/20", "192.1.48.0/21", "255.255.255.255/32", "2001:db8::/32", "::/16"} {
+		entries = append(entries, iplist.Entry{Prefix: netip.MustParsePrefix(p)})
+	}
+	s := iplist.New(entries)
+	check := func(a netip.Addr) {
+		t.Helper()
+		want := false
+		for _, e := range entries {
+			want = want || e.Prefix.Contains(a)
+		}
+		if _, ok := s.Lookup(a); s.Contains(a) != want || ok != want {
+			t.Errorf("%v: Contains %v, Lookup %v, want %v", a, s.Contains(a), ok, want)
+		}
+	}
+	for _, e := range entries[2900:] { // the edges of each
+		first := e.Prefix.Addr()
+		b := first.AsSlice()
+		for i := range b {
+			for bit := range 8 {
+				if i*8+bit >= e.Prefix.Bits() {
+					b[i] |= 0x80 >> bit
+				}
+			}
+		}
+		last, _ := netip.AddrFromSlice(b)
+		for _, a := range []netip.Addr{first, last, first.Prev(), last.Next()} {
+			if a.IsValid() {
+				check(a)
+			}
+		}
+	}
+	for _, a := range probes(false)[:500] {
+		check(a)
+	}
+	for _, a := range probes(true)[:500] {
+		check(a)
+	}
+}

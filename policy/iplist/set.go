@@ -19,6 +19,7 @@ type Set struct {
 	lite    bart.Lite         // answers Contains: smaller, so more of it stays in the cache
 	table   bart.Table[int32] // answers Lookup: index into entries
 	entries []Entry
+	filter  *filter // nil in a small set
 }
 
 // New makes a set. Of several entries for one prefix Lookup returns the first.
@@ -34,12 +35,18 @@ func New(entries []Entry) *Set {
 		s.lite.Insert(p)
 		s.table.Insert(p, int32(i))
 	}
+	if s.lite.Size4() >= filterFrom {
+		s.filter = newFilter(s.entries)
+	}
 	return s
 }
 
 // Contains says whether a prefix of the set covers addr. It does not allocate.
 func (s *Set) Contains(addr netip.Addr) bool {
-	return s != nil && len(s.entries) > 0 && s.lite.Contains(addr)
+	if s == nil || len(s.entries) == 0 || s.filter != nil && addr.Is4() && !s.filter.mayContain(addr) {
+		return false
+	}
+	return s.lite.Contains(addr)
 }
 
 // Lookup returns the most specific entry that covers addr.

@@ -40,6 +40,7 @@ func BenchmarkLimiterParallel(b *testing.B) {
 	l, addrs, lim := rate.NewLimiter(rate.Config{}), sources(1<<16), rate.PerSecond(100, 400)
 	var worker atomic.Int64
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		now := int64(time.Hour)
 		for i := int(worker.Add(1)) * 9973; pb.Next(); i++ {

@@ -125,10 +125,11 @@ func (b *limiterBucket) find(fp uint32) (slot int, tat int64) {
 			return i, b.tat[i]
 		}
 	}
-	for i := 1; i < limiterWays; i++ {
-		if b.tat[i] < b.tat[slot] {
-			slot = i
-		}
+	// The index in the lowest bits, which are a few nanoseconds, makes this a
+	// minimum of numbers, without branches that nobody can predict.
+	least := int64(math.MaxInt64)
+	for i := range b.tat {
+		least = min(least, b.tat[i]&^15|int64(i))
 	}
-	return slot, 0
+	return int(least & 15), 0
 }

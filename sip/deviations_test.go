@@ -37,6 +37,12 @@ func TestDeviations(t *testing.T) {
 		"empty user part":           change(base, "From: <sip:@192.0.2.10>;tag=1"),
 		"quotes in a URI parameter": change(base, "From: <sip:a@b;+sip.instance=\"<urn:uuid:1>\">;tag=1"),
 
+		"semicolon at the end of a Via":             change(base, "Via: SIP/2.0/UDP h;branch=z9hG4bK1;rport;"),
+		"semicolon at the end of a From":            change(base, "From: <sip:a@b>;tag=1;"),
+		"semicolon at the end of a URI":             change(base, "From: <sip:a@b;user=phone;>;tag=1"),
+		"URI parameter with an empty value":         change(base, "From: <sip:a@b;transport=;lr>;tag=1"),
+		"Contact without brackets, with parameters": change(base, "Contact: sip:a@b:5060;expires=60;q=0.5"),
+
 		"tag with '=', '/' and ':'":        change(base, "From: <sip:a@b>;tag=YWJj/Zm9v+Yg==:1"),
 		"Call-ID with ';', '=' and ','":    change(base, "Call-ID: a;b=c,d@192.0.2.10"),
 		"branch with '=' and '@'":          change(base, "Via: SIP/2.0/UDP h;branch=z9hG4bK-a=b@c"),

@@ -95,3 +95,41 @@ func TestFramerAgreesWithScanner(t *testing.T) {
 		t.Errorf("too long: %v", fault)
 	}
 }
+
+// Two pieces, cut at each position, give what one piece gives.
+func TestFramerCuts(t *testing.T) {
+	reg := string(siptest.Register(siptest.Options{Transport: "TCP"}))
+	inv := string(siptest.Invite(siptest.Options{Transport: "TCP"}))
+	stream := []byte("\r\n" + reg + inv + "\r\n\r\n" + reg)
+	for cut := 1; cut < len(stream); cut++ {
+		first := true
+		msgs, pings, fault := frames(&sip.Framer{}, stream, func(left int) int {
+			if first {
+				first = false
+				return cut
+			}
+			return left
+		})
+		if fault != sip.OK || pings != 1 || strings.Join(msgs, "") != reg+inv+reg {
+			t.Fatalf("cut at %d: %d messages, %d pings, %v", cut, len(msgs), pings, fault)
+		}
+	}
+}
+
+func TestFramerWant(t *testing.T) {
+	inv := siptest.Invite(siptest.Options{Transport: "TCP"})
+	var f sip.Framer
+	head := bytes.Index(inv, []byte("\r\n\r\n")) + 4
+	for n, want := range map[int]int{head - 1: 0, head: len(inv), len(inv) - 1: len(inv)} {
+		var f sip.Framer
+		if kind, used, fault := f.Next(inv[:n]); kind != sip.NeedMore || used != 0 || fault != sip.OK || f.Want() != want {
+			t.Errorf("after %d bytes: %v, %d, %v, Want %d", n, kind, used, fault, f.Want())
+		}
+	}
+	if kind, _, _ := f.Next(inv); kind != sip.FrameMessage || f.Want() != 0 {
+		t.Errorf("whole: %v, Want %d", kind, f.Want())
+	}
+	if kind, n, fault := f.Next(nil); kind != sip.NeedMore || n != 0 || fault != sip.OK {
+		t.Errorf("nothing: %v, %d, %v", kind, n, fault)
+	}
+}

@@ -50,6 +50,7 @@ func FuzzParse(f *testing.F) {
 		checkSpans(t, &m)
 		checkOracle(t, &m)
 		checkEdited(t, &m, &again, &e)
+		checkParamsAdded(t, &m, &again, &e)
 	})
 }
 
@@ -97,6 +98,33 @@ func checkEdited(t *testing.T, m, again *sip.Message, e *sip.Edit) {
 	}
 	if back := e.AppendTo(nil); e.Err() != nil || !bytes.Equal(back, m.Buf) {
 		t.Errorf("and back: %v\n%q\n%q", e.Err(), back, m.Buf)
+	}
+}
+
+// checkParamsAdded adds a parameter wherever one may be added, and finds it again.
+func checkParamsAdded(t *testing.T, m, again *sip.Message, e *sip.Edit) {
+	e.Reset(m)
+	ends := []uint32{m.Via.Params.End, m.To.Params.End}
+	inURI := m.To.Bracketed && (m.To.URI.Kind == sip.SchemeSIP || m.To.URI.Kind == sip.SchemeSIPS)
+	if inURI {
+		ends = append(ends, m.To.URI.Params.End)
+	}
+	for _, end := range ends {
+		e.Begin(sip.Span{Off: end, End: end})
+		e.B = append(e.B, ";added=1"...)
+		e.End()
+	}
+	out := e.AppendTo(nil)
+	if fault := again.Parse(out, false); fault == sip.FaultHeaderTooLong {
+		return
+	} else if fault != sip.OK {
+		t.Fatalf("with parameters: %v\n%q", fault, out)
+	}
+	_, via := again.Via.Param(again.Buf, "added")
+	_, to := again.To.Param(again.Buf, "added")
+	_, uri := again.To.URI.Param(again.Buf, "added")
+	if !via || !to || uri != inURI && !bytes.Contains(m.Buf, []byte("added")) {
+		t.Errorf("added parameters found: %v, %v, %v\n%q", via, to, uri, out)
 	}
 }
 

@@ -3,7 +3,7 @@ package sip
 // HeaderID names a header field that sipward knows, or HeaderOther.
 type HeaderID uint8
 
-// The header fields. There may be at most 64 of them: sets are bits of a uint64.
+// The header fields.
 const (
 	HeaderOther HeaderID = iota
 	HeaderVia
@@ -64,6 +64,8 @@ const (
 
 // HeaderCount is the number of HeaderID values.
 const HeaderCount = int(headerCount)
+
+var _ [64 - headerCount]struct{} // sets of HeaderIDs are bits of a uint64
 
 // headerNames holds the canonical names, in the case that people write them.
 var headerNames = [headerCount]string{

@@ -33,11 +33,18 @@ type Message struct {
 	MaxForwardsValue Span
 	ContentLength    int // -1: absent
 
-	fault  Fault // the first one
-	usable uint8 // what of an answer's needs has been found in order
-	first  [headerCount]uint8
+	fault  Fault              // the first one
+	usable uint8              // what of an answer's needs has been found in order
+	first  [headerCount]uint8 // 1 + index of the first header field of each ID
+	_      noCopy
 	store  [MaxHeaders]Header
 }
+
+// noCopy makes go vet report copies of a Message.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // What an error response copies from its request (RFC 3261 §8.2.6).
 const (

@@ -5,9 +5,11 @@ import "bytes"
 // NameAddr is a name-addr or addr-spec with its header parameters: the value of
 // From, To, Contact, Route, Record-Route, Path, Refer-To and their like.
 type NameAddr struct {
-	Display   Span // keeps its quotes
-	URISpan   Span // without brackets
-	Params    Span // header parameters with the leading ';', empty when there are none
+	Display Span // keeps its quotes
+	URISpan Span // without brackets
+	// Params is the header parameters with the leading ';'. It ends where another
+	// one may be inserted, also when it is empty.
+	Params    Span
 	Bracketed bool
 	Star      bool // "*", as in "Contact: *": there is no URI
 	URI       URI
@@ -119,12 +121,13 @@ func (n *NameAddr) addrSpec(buf []byte, i, end int) int {
 // params checks the header parameters and picks out the tag.
 func (n *NameAddr) params(buf []byte, i, end int) Fault {
 	i = skipLWS(buf, i, end)
-	n.Params = span(i, end)
+	n.Params = span(i, i)
 	for tagged := false; i < end; {
 		var p Param
 		if i = scanParam(buf, i, end, &p); i < 0 {
 			return FaultParam
 		}
+		n.Params.End = max(n.Params.End, p.Whole.End)
 		if p.Name.Len() != 3 || !p.Name.Is(buf, "tag") {
 			continue
 		}

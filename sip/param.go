@@ -11,7 +11,8 @@ type Param struct {
 
 // scanParam reads the header parameter (generic-param of RFC 3261 §25.1) at i,
 // which must be at white space, a ';' or end. At the end it returns end with
-// p.Present unset. It returns -1 when what is there is no parameter.
+// p.Present unset; a last ';' with nothing behind it, as some phones write, is
+// the end, too. It returns -1 when what is there is no parameter.
 func scanParam(buf []byte, i, end int, p *Param) int {
 	p.Present = false
 	if i = skipLWS(buf, i, end); i == end {
@@ -25,6 +26,9 @@ func scanParam(buf []byte, i, end int, p *Param) int {
 	for i = name; i < end && buf[i] != '=' && class[buf[i]]&cDelim == 0; i++ {
 	}
 	if i == name {
+		if i == end {
+			return end
+		}
 		return -1
 	}
 	p.Present, p.Name = true, span(name, i)

@@ -28,7 +28,9 @@ type URI struct {
 	Host     Span // keeps the brackets of an IPv6 reference
 	Port     int  // 0: absent
 	HostPort Span
-	Params   Span // with the leading ';', empty when there are none
+	// Params has the leading ';'. It ends where another parameter may be inserted,
+	// also when it is empty; a last ';' with nothing behind it is not in it.
+	Params Span
 	// HeadersPart is what follows the '?', empty when there is none.
 	HeadersPart Span
 }
@@ -178,6 +180,9 @@ func (u *URI) parseSIP(buf []byte, i, end int) Fault {
 		return FaultURI
 	}
 	u.Params, u.HeadersPart = span(params, i), span(i, i)
+	if i == end && i > params && buf[i-1] == ';' {
+		u.Params.End--
+	}
 	if i < end {
 		u.HeadersPart = span(i+1, end)
 		if !rawURI(buf, i+1, end) {
@@ -188,7 +193,8 @@ func (u *URI) parseSIP(buf []byte, i, end int) Fault {
 }
 
 // uriParamsEnd returns where the parameters that begin at i end: at a '?' or at
-// end. It returns -1 when a byte is out of place or a name is empty.
+// end. It returns -1 when a byte is out of place or a name is empty; but a ';'
+// may be the last byte, as some phones write it.
 func uriParamsEnd(buf []byte, i, end int) int {
 	if i < end && buf[i] != ';' && buf[i] != '?' {
 		return -1
@@ -196,7 +202,7 @@ func uriParamsEnd(buf []byte, i, end int) int {
 	for ; i < end && buf[i] != '?'; i++ {
 		switch c := buf[i]; {
 		case c == ';':
-			if i+1 == end || buf[i+1] == ';' || buf[i+1] == '=' || buf[i+1] == '?' {
+			if i+1 < end && (buf[i+1] == ';' || buf[i+1] == '=' || buf[i+1] == '?') {
 				return -1
 			}
 		case c == '"': // not in the grammar; see skipAngle

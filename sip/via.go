@@ -7,7 +7,8 @@ type Via struct {
 	Host      Span // keeps the brackets of an IPv6 reference
 	Port      int  // 0: absent
 	SentBy    Span // host and port
-	// Params is the parameters with the leading ';', empty when there are none.
+	// Params is the parameters with the leading ';'. It ends where another one may
+	// be inserted, also when it is empty.
 	Params                         Span
 	Branch, Received, MAddr, RPort Param
 	Header                         int  // index in Message.Headers, when found there
@@ -113,12 +114,13 @@ func (v *Via) sentBy(buf []byte, i, end int) int {
 // params checks the parameters and picks out those that routing needs. Each may
 // be there once: with two, parsers take the first or the last.
 func (v *Via) params(buf []byte, i, end int) Fault {
-	v.Params = span(i, end)
+	v.Params = span(i, i)
 	for i < end {
 		var p Param
 		if i = scanParam(buf, i, end, &p); i < 0 {
 			return FaultVia
 		}
+		v.Params.End = max(v.Params.End, p.Whole.End)
 		var known *Param
 		switch p.Name.Len() {
 		case 5:

@@ -50,7 +50,7 @@ func (s *stage) perform(ctx context.Context, good *phone.Phone, r *result) error
 		{"An address on the deny list tries to call abroad.", func(ctx context.Context) error { return s.denied(ctx, r) }},
 		{"The good phone registers again; nothing of that has touched it.", func(ctx context.Context) error { return again(ctx, good) }},
 	} {
-		s.view.Say("\n-- %s", act.title)
+		s.view.Act(act.title)
 		actCtx, cancel := context.WithTimeout(ctx, actTime)
 		err := act.play(actCtx)
 		cancel()
@@ -61,6 +61,7 @@ func (s *stage) perform(ctx context.Context, good *phone.Phone, r *result) error
 			return err
 		}
 	}
+	s.view.Act("That was the round.")
 	s.summary(*r)
 	return nil
 }

@@ -32,8 +32,7 @@ func (s *stage) invitation() {
 
 // summary says what became of everybody's messages, in the words of what happened.
 func (s *stage) summary(r result) {
-	s.view.Say("\nWhat happened:\n")
-	s.view.Say("  %-11s %-11s %7s %8s %9s  %s", "from", "", "passed", "dropped", "rejected", "why")
+	s.view.Say("\n  %-11s %-11s %7s %8s %9s  %s", "from", "", "passed", "dropped", "rejected", "why")
 	for _, who := range []struct {
 		addr netip.Addr
 		name string
@@ -62,7 +61,7 @@ func scannerText(r result, t view.Tally) string {
 	}
 	text += "."
 	if n := t.Reasons[policy.ReasonFlood]; n > 0 {
-		text += fmt.Sprintf("\n  Of its burst of %d, the flood limit let as many pass as it allows and dropped %d before they were read.", r.burst, n)
+		text += fmt.Sprintf("\n  Of its burst of %d, the flood limit let %d pass and dropped %d before they were read.", r.burst, max(r.burst-n, 0), n)
 	}
 	if n := t.Reasons[policy.ReasonMalformed]; n > 0 {
 		text += "\n  Its malformed request (two From headers) was refused: two programs could read it differently."
@@ -85,5 +84,5 @@ func reasons(t view.Tally) string {
 }
 
 func indent(s string) string {
-	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ") + "\n"
+	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ")
 }

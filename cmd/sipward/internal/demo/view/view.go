@@ -18,7 +18,7 @@ import (
 
 const (
 	// verbose is how many of the same are shown before the rest is only counted.
-	verbose = 3
+	verbose = 4
 	// quiet is how long the same must not have come to be shown in full again.
 	quiet = time.Second
 	// maxKinds bounds what is remembered; beyond it the view forgets and shows in full again.
@@ -92,6 +92,16 @@ func (v *View) Say(format string, args ...any) {
 	_, _ = fmt.Fprintf(v.out, format+"\n", args...) // a view that nobody can read is no error
 }
 
+// Act writes a headline. What was gathered before it is told first, and what comes after it is
+// shown in full again.
+func (v *View) Act(title string) {
+	v.flush(true)
+	v.mu.Lock()
+	clear(v.runs)
+	v.mu.Unlock()
+	v.Say("\n-- %s", title)
+}
+
 // Tally returns the counts of a source so far.
 func (v *View) Tally(source netip.Addr) Tally {
 	v.mu.Lock()
@@ -108,11 +118,14 @@ func (v *View) Tally(source netip.Addr) Tally {
 	return c
 }
 
-// Event shows and counts one event.
+// Event shows and counts one event. ev is the view's to change.
 func (v *View) Event(ev *event.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.count(ev)
+	if unread(ev.Reason) {
+		ev.Method, ev.Status, ev.Account = "", 0, event.Text64{}
+	}
 	k := kind{ev.Source.Addr(), ev.Direction, ev.Verdict, ev.Reason, ev.Method, ev.Status}
 	r := v.runs[k]
 	if r == nil {
@@ -135,6 +148,15 @@ func (v *View) Event(ev *event.Event) {
 	}
 	r.hidden++
 	r.line = *ev
+}
+
+// unread: the message was dropped for its source alone, before anybody looked into it.
+func unread(r policy.Reason) bool {
+	switch r {
+	case policy.ReasonDenyList, policy.ReasonBan, policy.ReasonFlood, policy.ReasonConnectionCap:
+		return true
+	}
+	return false
 }
 
 // count keeps the tallies of sources with a name; strangers could be any number.
@@ -183,11 +205,11 @@ func (v *View) settle(r *run) {
 
 // write formats one line:
 //
-//	0.12s  pass  REGISTER    127.0.0.2 good phone      1001@127.0.0.1
-//	0.13s  pass  ← 401       127.0.0.10 PBX
-//	3.01s  DROP  OPTIONS     127.0.0.4 scanner         flood
+//	0.12s  pass    REGISTER    127.0.0.2 good phone      1001@127.0.0.1
+//	0.13s  pass    ← 401       127.0.0.10 PBX
+//	3.01s  DROP    (unread)    127.0.0.4 scanner         flood
 func (v *View) write(ev *event.Event, more string) {
-	verdict := [...]string{policy.Pass: "pass", policy.Drop: "DROP", policy.Reject: "DENY"}[ev.Verdict]
+	verdict := [...]string{policy.Pass: "pass", policy.Drop: "DROP", policy.Reject: "REFUSE"}[ev.Verdict]
 	what := ev.Method
 	if ev.Status != 0 {
 		what = fmt.Sprintf("← %d", ev.Status)
@@ -204,7 +226,7 @@ func (v *View) write(ev *event.Event, more string) {
 		}
 	}
 	at := time.Since(v.begin).Seconds()
-	line := fmt.Sprintf("%6.2fs  %s  %-10s  %-26s  %s%s", at, verdict, what, who, why, more)
+	line := fmt.Sprintf("%6.2fs  %-6s  %-10s  %-26s  %s%s", at, verdict, what, who, why, more)
 	_, _ = fmt.Fprintln(v.out, strings.TrimRight(line, " "))
 }
 

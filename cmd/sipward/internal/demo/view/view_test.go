@@ -56,16 +56,21 @@ func TestFloodIsGathered(t *testing.T) {
 		bus.Publish(&ev)
 		time.Sleep(3 * time.Second)
 		got := out.String()
-		if n := strings.Count(got, "\n"); n != 5 {
-			t.Errorf("%d lines, want 3 drops, 1 pass, 1 for the rest:\n%s", n, got)
+		if n := strings.Count(got, "\n"); n != 6 {
+			t.Errorf("%d lines, want 4 drops, 1 pass, 1 for the rest:\n%s", n, got)
 		}
-		for _, want := range []string{"DROP  OPTIONS     127.0.0.4 scanner", "flood  and 997 more of these", "evil?[2J"} {
+		for _, want := range []string{"DROP    (unread)    127.0.0.4 scanner", "flood  and 996 more of these", "evil?[2J"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%q is missing:\n%s", want, got)
 			}
 		}
 		if ta := v.Tally(scanner.Addr()); ta.Dropped != 1000 || ta.Passed != 1 || ta.Reasons[policy.ReasonFlood] != 1000 {
 			t.Errorf("tally %+v", ta)
+		}
+		v.Act("next")
+		v.Event(&ev)
+		if !strings.Contains(out.String(), "\n\n-- next\n") {
+			t.Errorf("no headline:\n%s", out.String())
 		}
 		cancel()
 		if err := <-done; err != nil {

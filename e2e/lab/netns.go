@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,9 +116,12 @@ func (n *Namespace) ListenTCP(local netip.AddrPort) (l *net.TCPListener, err err
 	return l, err
 }
 
-// Command is a command to be run inside the namespace.
+// Command is a command to be run inside the namespace. It does not see the variables that steer these tests: sipward
+// takes what begins with SIPWARD_ for its configuration.
 func (n *Namespace) Command(argv ...string) *exec.Cmd {
-	return exec.Command("ip", append([]string{"netns", "exec", n.Name}, argv...)...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.Name}, argv...)...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIPWARD_") })
+	return cmd
 }
 
 // Output runs a command inside the namespace and gives what it printed.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clockTick is USER_HZ, the unit of /proc/PID/stat on every Linux that Go runs on.
@@ -47,6 +49,19 @@ func treeCPU(root int) (time.Duration, error) {
 		}
 	}
 	return sum, nil
+}
+
+// benchCPU is what this program and all that it has started have used, ended children included.
+func benchCPU() (time.Duration, error) {
+	living, err := treeCPU(os.Getpid())
+	if err != nil {
+		return 0, err
+	}
+	var ended unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &ended); err != nil {
+		return 0, fmt.Errorf("read the CPU time of ended processes: %w", err)
+	}
+	return living + time.Duration(ended.Utime.Nano()+ended.Stime.Nano()), nil
 }
 
 // parseStat reads one line of /proc/PID/stat. The command's name may hold anything, so the fields

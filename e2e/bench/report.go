@@ -153,7 +153,13 @@ func kind(s *Series) string {
 
 // print writes the tables for people.
 func (r *Report) print(w io.Writer) {
-	fmt.Fprintf(w, "%s\nsteps of %s; %.0f %% of the machine was busy before\n\n", r.Machine, r.Step, 100*r.Busy)
+	worst := 0.0
+	for _, s := range r.Series {
+		for _, p := range s.Points {
+			worst = max(worst, p.Others)
+		}
+	}
+	fmt.Fprintf(w, "%s\nsteps of %s; others used %.0f %% of the machine before, at most %.0f %% during a step\n\n", r.Machine, r.Step, 100*r.Busy, 100*worst)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "edge\tload\tloss-free/s\tCPU µs/message at %d/s\tat %d/s\tat its maximum\tp50, p99 at %d/s\t\n", lowRate, highRate, lowRate)
 	for _, s := range r.Series {

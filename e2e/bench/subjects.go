@@ -38,7 +38,7 @@ const sipwardConfig = `listen:
   outside: ["udp://%s"]
 pbx:
   - address: %s
-flood: {rate: 10000000, burst: 10000000}
+flood: {rate: 1000000, burst: 1000000}
 control: {socket: %s}
 state_dir: %s
 `

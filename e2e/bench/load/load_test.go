@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // untilIdle lets the benchmark's endless loops end by themselves.
-var untilIdle = mmsg.Options{ReceiveTimeout: 1_500_000}
+var untilIdle = mmsg.Options{ReceiveTimeout: 3_000_000, ReceiveBuffer: 4 << 20}
 
 func start(t *testing.T, run func() error, closer func() error) {
 	t.Helper()
@@ -79,7 +79,7 @@ func TestFlowsThroughBareForwarder(t *testing.T) {
 			}
 			start(t, fwd.Run, fwd.Close)
 			g, err := load.New(load.Config{
-				Target: edge, Sources: tc.sources, Rate: 500, Duration: time.Second, Flow: tc.flow,
+				Target: edge, Sources: tc.sources, Rate: 100, Duration: time.Second, Flow: tc.flow,
 			}, 7, mmsg.Options{ReceiveBuffer: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
@@ -88,14 +88,14 @@ func TestFlowsThroughBareForwarder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Sent != 500 || r.Lost != 0 || r.Unexpected != 0 || r.Refused != 0 || r.Answered+r.Late != 500 {
+			if r.Sent != 100 || r.Lost != 0 || r.Unexpected != 0 || r.Refused != 0 || r.Answered+r.Late != 100 {
 				t.Errorf("not all came through: %+v", r)
 			}
 			if r.P50 <= 0 || r.Max < r.P99 || r.P99 < r.P50 {
 				t.Errorf("latencies out of order: %+v", r)
 			}
-			if r.Rate < 200 || r.Rate > 520 {
-				t.Errorf("rate %.0f, want about 500", r.Rate)
+			if r.Rate < 30 || r.Rate > 105 {
+				t.Errorf("rate %.0f, want about 100", r.Rate)
 			}
 		})
 	}

@@ -28,12 +28,13 @@ type SIPpConfig struct {
 	Calls    int // it ends after so many
 	Rate     int // calls a second; 0: one
 	Users    []string
+	Called   string // whom the scenario calls
+	Domain   string // of users and called
 	Args     []string
-	// Called replaces [field2] of the user's line, if the scenario calls somebody.
-	Called string
 }
 
-// StartSIPp starts SIPp. Each of Users becomes a line USER;[authentication …];CALLED of the injection file.
+// StartSIPp starts SIPp. Each of Users becomes a line USER;[authentication …];CALLED;DOMAIN of the injection file: field0 to
+// field3.
 func (l *Lab) StartSIPp(t *testing.T, c SIPpConfig) *SIPp {
 	t.Helper()
 	s, err := l.startSIPp(c)
@@ -62,7 +63,7 @@ func (l *Lab) startSIPp(c SIPpConfig) (*SIPp, error) {
 	if len(c.Users) > 0 {
 		text := "SEQUENTIAL\n"
 		for _, u := range c.Users {
-			text += fmt.Sprintf("%s;[authentication username=%s password=pw-%s];%s\n", u, u, u, c.Called)
+			text += fmt.Sprintf("%[1]s;[authentication username=%[1]s password=pw-%[1]s];%[2]s;%[3]s\n", u, c.Called, c.Domain)
 		}
 		inject := filepath.Join(dir, "users.csv")
 		if err := os.WriteFile(inject, []byte(text), 0o644); err != nil {

@@ -78,12 +78,7 @@ func (c Config) yaml(dir, socket string) string {
 	}
 	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
 	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))
-	for _, section := range []string{"health: {interval: 500ms, timeout: 400ms, fall: 2, rise: 1}", "shutdown: {drain: 1s}", "log: {level: debug}"} {
-		if name, _, _ := strings.Cut(section, ":"); !strings.Contains(c.Extra, name+":") {
-			b.WriteString(section + "\n")
-		}
-	}
-	b.WriteString(c.Extra)
+	b.WriteString("shutdown: {drain: 1s}\nlog: {level: debug}\n" + c.Extra)
 	return b.String()
 }
 

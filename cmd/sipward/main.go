@@ -56,6 +56,9 @@ func newRoot() *cobra.Command {
 		Long: `sipward stands in front of one or more PBXes, looks at every SIP request and
 response, and forwards what should pass.
 
+To see what it does, on this machine and with nothing else installed:
+
+  sipward demo
 
 To protect a PBX, write a configuration file (its one required key is pbx) and:
 
@@ -69,7 +72,7 @@ To protect a PBX, write a configuration file (its one required key is pbx) and:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(), newCheck(), newStatus(), newReload(), newVersion())
+	root.AddCommand(newRun(), newDemo(), newCheck(), newStatus(), newReload(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

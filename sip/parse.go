@@ -8,11 +8,11 @@ const singletons = 1<<HeaderFrom | 1<<HeaderTo | 1<<HeaderCallID | 1<<HeaderCSeq
 	1<<HeaderMaxForwards | 1<<HeaderContentLength | 1<<HeaderContentType | 1<<HeaderExpires
 
 // KeepAlive reports whether a datagram is one of the keep-alives that phones
-// send, no message: CRLFs (RFC 5626 §3.5.1 and RFC 3581 practice), zeros, white
-// space, or "jaK".
+// send, no message: CRLFs (RFC 5626 §3.5.1), zeros, white space, "jaK", or a STUN
+// message (RFC 5626 §3.5.2).
 func KeepAlive(b []byte) bool {
 	if len(b) > 16 {
-		return false
+		return stun(b)
 	}
 	for _, c := range b {
 		switch c {
@@ -22,6 +22,12 @@ func KeepAlive(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// stun reports whether b is a STUN message: two zero bits, the length of what
+// follows the header of 20 bytes, and the magic cookie (RFC 5389 §6).
+func stun(b []byte) bool {
+	return b[0] < 4 && len(b) >= 20 && int(b[2])<<8|int(b[3]) == len(b)-20 && string(b[4:8]) == "\x21\x12\xa4\x42"
 }
 
 // Parse scans b: one whole datagram, or one stream message as a [Framer] cut it.

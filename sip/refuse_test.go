@@ -222,6 +222,8 @@ func TestRefused(t *testing.T) {
 		{"CRLFCRLF", "\r\n\r\n", sip.FaultKeepAlive, no},
 		{"zeros", "\x00\x00\x00\x00", sip.FaultKeepAlive, no},
 		{"jaK", "jaK", sip.FaultKeepAlive, no},
+		{"STUN", "\x00\x01\x00\x00\x21\x12\xa4\x42transactionI", sip.FaultKeepAlive, no},
+		{"no STUN, the length is wrong", "\x00\x01\x00\x01\x21\x12\xa4\x42transactionI", sip.FaultHeadEnd, no},
 		{"garbage", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 garbage \r\n\r\n", sip.FaultStartLine, no},
 	} {
 		t.Run(c.name, func(t *testing.T) {

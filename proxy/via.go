@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strconv"
+	"unsafe"
 
 	"sipward/proxy/flow"
 	"sipward/sip"
@@ -200,6 +201,7 @@ func parseHost(host []byte) (netip.Addr, bool) {
 	if !numeric {
 		return netip.Addr{}, false
 	}
-	a, err := netip.ParseAddr(string(host))
+	// A string without a copy: nobody keeps it, an error is dropped here.
+	a, err := netip.ParseAddr(unsafe.String(&host[0], len(host)))
 	return a.Unmap(), err == nil
 }

@@ -27,7 +27,7 @@ func KeepAlive(b []byte) bool {
 // stun reports whether b is a STUN message: two zero bits, the length of what
 // follows the header of 20 bytes, and the magic cookie (RFC 5389 §6).
 func stun(b []byte) bool {
-	return b[0] < 4 && len(b) >= 20 && int(b[2])<<8|int(b[3]) == len(b)-20 && string(b[4:8]) == "\x21\x12\xa4\x42"
+	return b[0] < 0x40 && len(b) >= 20 && int(b[2])<<8|int(b[3]) == len(b)-20 && string(b[4:8]) == "\x21\x12\xa4\x42"
 }
 
 // Parse scans b: one whole datagram, or one stream message as a [Framer] cut it.

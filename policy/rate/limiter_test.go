@@ -161,13 +161,12 @@ func TestLimiterAgainstNaive(t *testing.T) {
 // A source at its limit stays limited while strangers pass through all of the
 // table many times over, and memory does not grow.
 func TestLimiterUnderForgedFlood(t *testing.T) {
-	const forged = 5_000_000
 	l := rate.NewLimiter(rate.Config{Sources: 1 << 16})
 	lim := rate.PerSecond(100, 400)
 	attacker := netip.MustParseAddr("198.51.100.7")
 	before := heap()
 	now, allowed := int64(time.Hour), 0
-	for i := range uint32(forged) {
+	for i := range uint32(forgedSources) {
 		now += 3_333 // 300,000 a second
 		l.Allow(v4(i*2654435761), now, lim)
 		if i%300 == 0 && l.Allow(attacker, now, lim) { // 1,000 a second
@@ -177,7 +176,7 @@ func TestLimiterUnderForgedFlood(t *testing.T) {
 	if grown := heap() - before; grown > 64<<10 {
 		t.Errorf("heap grew by %d bytes", grown)
 	}
-	seconds := float64(forged) * 3_333 / 1e9
+	seconds := float64(forgedSources) * 3_333 / 1e9
 	if most := 400 + int(seconds*100) + 1; allowed > most {
 		t.Errorf("a source at 1,000/s had %d messages in %.1f s, want at most %d", allowed, seconds, most)
 	}

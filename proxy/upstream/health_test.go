@@ -198,6 +198,7 @@ func TestGoesDownAndComesUp(t *testing.T) {
 			eventually(t, "down", upIs(p, f.addr, false))
 			startPBX(t, f.addr.String())
 			eventually(t, "up", upIs(p, f.addr, true))
+			eventually(t, "both reports", func() bool { mu.Lock(); defer mu.Unlock(); return len(changes) >= 2 })
 			mu.Lock()
 			defer mu.Unlock()
 			if len(changes) != 2 || changes[0].Up || changes[0].Err == nil || !changes[1].Up || changes[0].Address != f.addr {

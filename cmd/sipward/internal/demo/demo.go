@@ -101,15 +101,12 @@ func Run(ctx context.Context, opt Options) error {
 
 // play starts sipward and the view, and ends them after the last act.
 func (s *stage) play(ctx context.Context, pbxAddr netip.AddrPort) error {
-	var err error
-	if s.edge, err = freePort(addrEdge); err != nil {
+	setup := Setup{PBX: pbxAddr, Deny: []netip.Prefix{netip.PrefixFrom(addrDenied, 32)}}
+	edge, err := s.start(&setup)
+	if err != nil {
 		return err
 	}
-	setup := Setup{Listen: s.edge, PBX: pbxAddr, Deny: []netip.Prefix{netip.PrefixFrom(addrDenied, 32)}}
-	edge, err := s.opt.Start(setup)
-	if err != nil {
-		return fmt.Errorf("start sipward: %w", err)
-	}
+	s.edge = setup.Listen
 	s.view = view.New(s.opt.Out, map[netip.Addr]string{
 		addrEdge: "you", addrGood: "good phone", addrGuesser: "guesser", addrScanner: "scanner",
 		addrDenied: "denied", addrPBX: "PBX",
@@ -121,6 +118,24 @@ func (s *stage) play(ctx context.Context, pbxAddr netip.AddrPort) error {
 	group.Go(func() error { return s.view.Run(ctx, sub) })
 	group.Go(func() error { return s.acts(ctx, setup) })
 	return group.Wait()
+}
+
+// start starts sipward on the first free port. When that port was taken in the moment between
+// looking and binding, it looks again.
+func (s *stage) start(setup *Setup) (Edge, error) {
+	for try := 0; ; try++ {
+		var err error
+		if setup.Listen, err = freePort(addrEdge); err != nil {
+			return Edge{}, err
+		}
+		edge, err := s.opt.Start(*setup)
+		if err == nil {
+			return edge, nil
+		}
+		if try == 5 || tryPort(setup.Listen) == nil {
+			return Edge{}, fmt.Errorf("start sipward: %w", err)
+		}
+	}
 }
 
 // acts is what the public sees.

@@ -125,6 +125,28 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// The port is taken between looking and binding: the next one will do.
+func TestPortIsSnatched(t *testing.T) {
+	var thief net.Listener
+	tries := 0
+	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(s demo.Setup) (demo.Edge, error) {
+		if tries++; tries == 1 {
+			var err error
+			if thief, err = net.Listen("tcp", s.Listen.String()); err != nil {
+				t.Error(err)
+			}
+			return demo.Edge{}, errors.New("address in use")
+		}
+		return demo.Edge{}, errors.New("enough")
+	}})
+	if thief != nil {
+		thief.Close()
+	}
+	if tries != 2 || err == nil {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
 func TestEdgeBreaksDown(t *testing.T) {
 	want := errors.New("broken")
 	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(demo.Setup) (demo.Edge, error) {

@@ -51,6 +51,7 @@ type site struct {
 	*lab.Lab
 	pbx     lab.PBX
 	sipward *lab.Sipward // nil when direct
+	dns     *lab.Zone    // that of the carriers
 }
 
 // proxy is where phones send to.

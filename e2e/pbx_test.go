@@ -20,10 +20,17 @@ func TestAsterisk(t *testing.T) {
 	lab.Need(t, "asterisk", "sipp")
 	t.Parallel()
 	s := &site{Lab: labs.New(t)}
-	a := s.StartAsterisk(t)
-	s.pbx = a
+	s.pbx = s.StartAsterisk(t)
+	s.dns = s.StartDNS(t, carrierRecords...)
 	s.start(t, lab.Config{})
 	s.suite(t)
+	t.Run("pairing", s.testPairing)
+	for _, w := range []wire{udp, tcp} {
+		t.Run(w.String()+"-nat", func(t *testing.T) { s.testNATAccounts(t, w) })
+		t.Run(w.String()+"-direct-media", func(t *testing.T) { s.testDirectMedia(t, w) })
+		t.Run(w.String()+"-hangup", func(t *testing.T) { s.testHangupByPBX(t, w) })
+	}
+	s.hardships(t)
 }
 
 // TestKamailio runs the same against Kamailio.
@@ -32,8 +39,10 @@ func TestKamailio(t *testing.T) {
 	t.Parallel()
 	s := &site{Lab: labs.New(t)}
 	s.pbx = s.StartKamailio(t, lab.PBX1)
+	s.dns = s.StartDNS(t, carrierRecords...)
 	s.start(t, lab.Config{})
 	s.suite(t)
+	s.hardships(t)
 }
 
 // suite is what must hold for every PBX. Its parts run one after the other.
@@ -57,5 +66,16 @@ func (s *site) suite(t *testing.T) {
 			t.Run("refer", func(t *testing.T) { s.testRefer(t, w) })
 			t.Run("sipp", func(t *testing.T) { s.testSIPp(t, w) })
 		})
+	}
+}
+
+// hardships are what must not end a call.
+func (s *site) hardships(t *testing.T) {
+	t.Run("trunk", s.testTrunk)
+	for _, w := range []wire{udp, tcp} {
+		t.Run(w.String()+"-restart", func(t *testing.T) { s.testRestart(t, w) })
+	}
+	for _, w := range []wire{udp, tcp} {
+		t.Run(w.String()+"-loss", func(t *testing.T) { s.testLoss(t, w) })
 	}
 }

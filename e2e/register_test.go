@@ -127,4 +127,3 @@ func (s *site) sendMessage(t *testing.T, from, to *phone.Phone, text string) {
 		t.Fatalf("MESSAGE was answered %q", r.StartLine())
 	}
 }
-

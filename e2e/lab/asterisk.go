@@ -39,11 +39,13 @@ type peerConfig struct {
 	Dir                     string
 	Addr, Addr6, Proxy      netip.Addr
 	Plain, NAT, Direct, All []string
+	Trunks                  []string
 }
 
 func newPeerConfig(dir string, addr, addr6 netip.Addr) peerConfig {
 	all := append(append(append([]string(nil), Plain...), NAT...), Direct...)
-	return peerConfig{Dir: dir, Addr: addr, Addr6: addr6, Proxy: EdgePBX, Plain: Plain, NAT: NAT, Direct: Direct, All: all}
+	return peerConfig{Dir: dir, Addr: addr, Addr6: addr6, Proxy: EdgePBX, Plain: Plain, NAT: NAT, Direct: Direct, All: all,
+		Trunks: []string{"trunk", "silent"}}
 }
 
 // render writes one of the templates to a file.

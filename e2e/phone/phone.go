@@ -47,6 +47,7 @@ type Phone struct {
 	seq      uint32
 	regID    string
 	trace    []string
+	repeats  int
 	readers  sync.WaitGroup
 	incoming *mailbox[*Call]
 	inbox    *mailbox[*Received]
@@ -186,6 +187,13 @@ func (p *Phone) AoR() string { return "sip:" + p.cfg.User + "@" + p.cfg.Domain }
 // Incoming waits for the next call.
 func (p *Phone) Incoming(ctx context.Context) (*Call, error) {
 	return p.incoming.take(ctx, "a call to "+p.cfg.User, func(*Call) bool { return true })
+}
+
+// Waiting is how many calls have come that nobody has taken, and Merged how many INVITEs came twice, by different ways.
+func (p *Phone) Waiting() (calls, merged int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.incoming.len(), p.repeats
 }
 
 // WaitRequest waits for a request of that method that belongs to no call. It has been answered already.

@@ -56,12 +56,26 @@ func (p *Phone) dispatchRequest(r *Received) {
 	case Param(r.Value("To"), "tag") != "" && (method == "BYE" || method == "INVITE" || method == "UPDATE"):
 		t.respond(481, "Call/Transaction Does Not Exist", nil, nil)
 		p.inbox.put(r)
+	case method == "INVITE" && p.merged(r):
+		t.respond(482, "Loop Detected", nil, nil)
 	case method == "INVITE":
 		p.incoming.put(p.newIncoming(t))
 	default:
 		t.accept()
 		p.inbox.put(r)
 	}
+}
+
+// merged says whether an INVITE came here before by another way (§8.2.2.2), and counts it.
+func (p *Phone) merged(r *Received) bool {
+	id := r.Value("Call-ID")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.calls[callKey(id, p.tag(id))] == nil {
+		return false
+	}
+	p.repeats++
+	return true
 }
 
 // accept answers what needs no decision: 202 where the answer comes later, else 200.

@@ -7,6 +7,7 @@ import (
 	"sipward/policy"
 	"sipward/proxy/flow"
 	"sipward/proxy/upstream"
+	"sipward/proxy/upstream/resolve"
 	"sipward/sip"
 )
 
@@ -124,7 +125,7 @@ func (t *task) hopToPBX() (h hop, ok bool) {
 // will do.
 func (t *task) namedPBX() *upstream.PBX {
 	r := &t.route
-	if a, ok := parseHost(r.next.Host.Of(t.m.Buf)); ok && !t.m.To.Tag.Empty() {
+	if a, ok := resolve.Numeric(r.next.Host.Of(t.m.Buf)); ok && !t.m.To.Tag.Empty() {
 		port := uint16(r.next.Port)
 		if port == 0 {
 			port = defaultPort

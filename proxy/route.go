@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sipward/proxy/flow"
+	"sipward/proxy/upstream/resolve"
 	"sipward/sip"
 )
 
@@ -96,7 +97,7 @@ func (t *task) namesUs(uri *sip.URI) bool {
 		return false
 	}
 	host := uri.Host.Of(t.m.Buf)
-	if a, ok := parseHost(host); ok {
+	if a, ok := resolve.Numeric(host); ok {
 		return t.s.eps.isOurs(a, uint16(uri.Port), t.from.local)
 	}
 	return t.s.eps.advertises(uri.HostPort.Of(t.m.Buf))

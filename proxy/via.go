@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strconv"
-	"unsafe"
 
 	"sipward/proxy/flow"
+	"sipward/proxy/upstream/resolve"
 	"sipward/sip"
 )
 
@@ -151,7 +151,7 @@ func (t *task) sentByIsSource() bool {
 	if bytes.Equal(host, t.buf) {
 		return true
 	}
-	a, ok := parseHost(host)
+	a, ok := resolve.Numeric(host)
 	return ok && a == t.from.addr.Addr()
 }
 
@@ -177,31 +177,4 @@ func (t *task) popVia() {
 	if it.Next() {
 		t.e.DeleteValue(&t.m, it.Header, it.Value)
 	}
-}
-
-// parseHost reads the host of a URI or a Via as an address, without allocating
-// for a name.
-func parseHost(host []byte) (netip.Addr, bool) {
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		host = host[1 : len(host)-1]
-	}
-	if len(host) == 0 || len(host) > 45 {
-		return netip.Addr{}, false
-	}
-	numeric := false
-	for _, c := range host {
-		switch {
-		case c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F':
-		case c == '.' || c == ':':
-			numeric = true
-		default:
-			return netip.Addr{}, false
-		}
-	}
-	if !numeric {
-		return netip.Addr{}, false
-	}
-	// A string without a copy: nobody keeps it, an error is dropped here.
-	a, err := netip.ParseAddr(unsafe.String(&host[0], len(host)))
-	return a.Unmap(), err == nil
 }

@@ -20,8 +20,8 @@ func FuzzHost(f *testing.F) {
 		}
 		want, err := netip.ParseAddr(bare)
 		isAddr := err == nil && want.Zone() == ""
-		if got, ok := numeric([]byte(host)); ok != isAddr || ok && got != want.Unmap() {
-			t.Errorf("numeric(%q) = %v %v, want %v %v", host, got, ok, want, isAddr)
+		if got, ok := Numeric([]byte(host)); ok != isAddr || ok && got != want.Unmap() {
+			t.Errorf("Numeric(%q) = %v %v, want %v %v", host, got, ok, want, isAddr)
 		}
 		name, ok := canonical(host)
 		if !ok {

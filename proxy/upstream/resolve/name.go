@@ -9,9 +9,9 @@ import (
 // without its last dot.
 const maxName = 253
 
-// numeric returns the address that host is, if it is one: IPv4, or IPv6 with
+// Numeric returns the address that host is, if it is one: IPv4, or IPv6 with
 // or without brackets. It does not allocate.
-func numeric(host []byte) (netip.Addr, bool) {
+func Numeric(host []byte) (netip.Addr, bool) {
 	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
 		host = host[1 : len(host)-1]
 	}

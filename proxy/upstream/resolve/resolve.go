@@ -132,7 +132,7 @@ func orDefault[T comparable](v *T, d T) {
 // passed over while there are others. port 0 means that the URI has none. It
 // does not allocate.
 func (r *Resolver) Cached(host []byte, port uint16, transport Transport, seed uint64) (Target, bool) {
-	if addr, ok := numeric(host); ok {
+	if addr, ok := Numeric(host); ok {
 		return numericTarget(addr, port, transport), true
 	}
 	now := r.cfg.Now().UnixNano()
@@ -147,7 +147,7 @@ func (r *Resolver) Cached(host []byte, port uint16, transport Transport, seed ui
 // the one that Cached would return, and those that failed lately come last. It
 // asks name servers if the cache does not know.
 func (r *Resolver) Lookup(ctx context.Context, host string, port uint16, transport Transport, seed uint64) ([]Target, error) {
-	if addr, ok := numeric([]byte(host)); ok {
+	if addr, ok := Numeric([]byte(host)); ok {
 		return []Target{numericTarget(addr, port, transport)}, nil
 	}
 	name, ok := canonical(host)

@@ -6,40 +6,8 @@ import (
 	"time"
 
 	"sipward/policy/gate"
-	"sipward/policy/iplist"
 	"sipward/policy/rate"
 )
-
-// Config is what an Engine goes by. A Reload takes a whole new one.
-type Config struct {
-	Allow  *iplist.Set // beats everything; nil: empty
-	Deny   *iplist.Set // nil: empty
-	PBX    *iplist.Set // addresses of the PBXes; nil: empty
-	Trunks *iplist.Set // carriers' prefixes, always in good standing; nil: empty
-
-	Flood     Flood
-	Malformed Malformed
-
-	// What follows is read by New alone; a Reload does not change it.
-
-	Bans     gate.Bans // nil: nobody is banned
-	Workers  int       // shards of the counters; 0: 1
-	Sources  int       // sources that each table remembers; 0: gate.DefaultSources, rate.DefaultSources
-	IPv6Bits int       // length of the IPv6 prefix that is one source; 0: 64
-}
-
-// Flood is the limit before parsing.
-type Flood struct {
-	Rate       float64 // messages per second from a source; 0: no limit
-	Burst      int     // how many of them may come at once; 0: 1
-	GoodFactor int     // multiple of both for a source in good standing; 0: 10
-}
-
-// Malformed is the rule for messages that the scanner refuses.
-type Malformed struct {
-	Threshold int           // refused messages from a source in a period that are still answered; 0: all are answered
-	Period    time.Duration // 0: a minute
-}
 
 // Engine decides. It is safe for use by any number of goroutines. Its memory
 // is fixed when it is made.
@@ -104,16 +72,18 @@ func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(r) }
 // not allocate.
 func (e *Engine) Decide(r *Request, now int64) Decision {
 	if r.FromPBX {
-		return Decision{Pass, ReasonPBX, 0}
+		return Decision{Verdict: Pass, Reason: ReasonPBX}
 	}
 	return FromGate(r.Gate)
 }
 
-// Observe takes note of a response that goes back to a source.
-func (e *Engine) Observe(o *Outcome, now int64) {
+// Observe takes note of a response that is about to go back to a source, and
+// says what is to become of the response itself.
+func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
 		e.replies.add(replyClasses[i])
 	}
+	return Decision{Verdict: Pass, Reason: ReasonPass}
 }
 
 var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
@@ -124,14 +94,14 @@ var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx",
 // that the source's refused messages are dropped without an answer for the rest
 // of the period. Its good messages go on: on UDP anyone can send refused
 // messages in another's name.
-func (e *Engine) Malformed(src netip.Addr, fault string, now int64) Decision {
+func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string, now int64) Decision {
 	e.faults.add(fault)
 	rule := e.rules.Load().Malformed
-	n := e.malformed.Add(src, now, rule.Period)
+	n := e.malformed.Add(src.Addr(), now, rule.Period)
 	if rule.Threshold > 0 && int64(n) > int64(rule.Threshold) {
-		return Decision{Drop, ReasonMalformed, 0}
+		return Decision{Verdict: Drop, Reason: ReasonMalformed}
 	}
-	return Decision{Reject, ReasonMalformed, 400}
+	return Decision{Verdict: Reject, Reason: ReasonMalformed, Code: 400}
 }
 
 // Faults returns how many messages were refused, by fault.

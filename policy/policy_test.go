@@ -122,7 +122,7 @@ func TestMalformed(t *testing.T) {
 	now := int64(time.Hour)
 	check := func(what string, src netip.Addr, want policy.Decision) {
 		t.Helper()
-		if got := e.Malformed(src, "bare-cr", now); got != want {
+		if got := e.Malformed(netip.AddrPortFrom(src, 5060), policy.UDP, "bare-cr", now); got != want {
 			t.Errorf("%s: %+v, want %+v", what, got, want)
 		}
 	}
@@ -156,7 +156,7 @@ func TestTallyIsCapped(t *testing.T) {
 	e := policy.New(policy.Config{Sources: 100})
 	src := netip.MustParseAddr("192.0.2.1")
 	for i := range 1000 {
-		e.Malformed(src, fmt.Sprint("word-", i), 0)
+		e.Malformed(netip.AddrPortFrom(src, 5060), policy.UDP, fmt.Sprint("word-", i), 0)
 	}
 	faults, sum := e.Faults(), uint64(0)
 	for _, n := range faults {
@@ -224,7 +224,7 @@ func TestNoAllocations(t *testing.T) {
 		r := policy.Request{Source: src, Gate: e.Gate().Check(src.Addr(), now), Method: register}
 		e.Count(0, e.Decide(&r, now).Reason)
 		e.Observe(&policy.Outcome{Source: src, Status: 401}, now)
-		e.Count(0, e.Malformed(src.Addr(), "bare-cr", now).Reason)
+		e.Count(0, e.Malformed(src, policy.UDP, "bare-cr", now).Reason)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -21,6 +21,19 @@ const (
 	ReasonFlood
 	ReasonConnectionCap
 
+	// What the guards say.
+	ReasonRegister
+	ReasonScanner
+	ReasonHoney
+	ReasonEnumeration
+	ReasonQuarantine
+	ReasonKnownPlaces
+	ReasonUnprovenNonce
+	ReasonGuessesInFlight
+	ReasonInviteLimit
+	ReasonDigestLeak
+	ReasonOverload
+
 	// What arrived is not a message that can be forwarded.
 	ReasonKeepalive
 	ReasonNotSIP
@@ -74,6 +87,18 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonBan:           {"ban", "The source is banned at present; whatever it sends is dropped without an answer."},
 	ReasonFlood:         {"flood", "The source sent more messages per second than the flood limit allows."},
 	ReasonConnectionCap: {"connection-cap", "The source, or all sources together, had too many connections open, so a new one was refused."},
+
+	ReasonRegister:        {"register", "Too many requests with wrong passwords, or for accounts that are refused, came from the source within the monitoring period."},
+	ReasonScanner:         {"scanner", "The message carries the marks of an attack tool; such messages are dropped without an answer."},
+	ReasonHoney:           {"honey", "The message touched a honey account or number, which nobody has an honest reason to know."},
+	ReasonEnumeration:     {"enumeration", "The source tried many different accounts without success within a short time."},
+	ReasonQuarantine:      {"quarantine", "This account failed too often from this source, so the two together are shut out for a while; the other phones behind the same address go on."},
+	ReasonKnownPlaces:     {"known-places", "The account is under attack from many sources, so for now only the places it has registered from before are let through."},
+	ReasonUnprovenNonce:   {"unproven-nonce", "The credentials answer a challenge that was never sent to this source, and too many such messages came in its name."},
+	ReasonGuessesInFlight: {"guesses-in-flight", "So many requests with credentials still wait for their answers that one more could exceed the limit of failures; the phone repeats the request."},
+	ReasonInviteLimit:     {"invite-limit", "The source has more calls being set up at the same time than the invite limit allows."},
+	ReasonDigestLeak:      {"digest-leak", "A phone answered the PBX with a challenge for its password, which only a registrar does; the answer was dropped so that the PBX gives nothing away."},
+	ReasonOverload:        {"overload", "Strangers together sent more than their share while sipward was busy; sources in good standing went first."},
 
 	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
 	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},

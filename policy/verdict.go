@@ -21,9 +21,13 @@ const (
 	Pass   Verdict = iota // forward it
 	Drop                  // say nothing
 	Reject                // answer with Decision.Code
+	// Hold: too many guesses of passwords of this source still wait for their
+	// answers. On UDP the message is dropped, and the phone repeats it (RFC 3261
+	// §17.1.2.2); on a stream it is kept for a moment and decided on again.
+	Hold
 )
 
-var verdictNames = [...]string{"pass", "drop", "reject"}
+var verdictNames = [...]string{"pass", "drop", "reject", "hold"}
 
 // String returns the verdict's name.
 func (v Verdict) String() string {
@@ -38,6 +42,43 @@ type Decision struct {
 	Verdict Verdict
 	Reason  Reason
 	Code    int // the status to answer with when the verdict is Reject
+	// RetryAfter is the value of the answer's Retry-After header in seconds; 0:
+	// none.
+	RetryAfter int
+	// Would is set when a guard that only watches would have stopped the message:
+	// the reason that it would have had.
+	Would Reason
+	// Uniform is set by Observe: the response tells a stranger whether an account
+	// exists, so an answer that is the same for all is to go out instead.
+	Uniform bool
+}
+
+// Nonce says where the nonce of a message's credentials comes from.
+type Nonce uint8
+
+// The nonces.
+const (
+	NonceNone    Nonce = iota // the message carries no credentials
+	NonceIssued               // a challenge with it went through us to this very source
+	NonceForeign              // a challenge with it went to another source
+	NonceUnknown              // never seen, or before we were started
+)
+
+var nonceNames = [...]string{"none", "issued", "foreign", "unknown"}
+
+// String returns the stable word of the nonce's origin.
+func (n Nonce) String() string {
+	if int(n) < len(nonceNames) {
+		return nonceNames[n]
+	}
+	return "unknown"
+}
+
+// Excerpter shows a message to people who ask why a decision was made. It
+// appends the message, without anything that helps to guess a password, to dst.
+// It is called only for messages that are kept as evidence.
+type Excerpter interface {
+	AppendRedacted(dst []byte) []byte
 }
 
 // Transport is how a message travels.
@@ -80,10 +121,25 @@ type Request struct {
 	UserAgent      []byte
 	CallID         []byte
 	HasCredentials bool // it carries Authorization or Proxy-Authorization
+
+	// Nonce is the origin of the credentials' nonce: NonceNone without any.
+	Nonce Nonce
+	// Proven says that this very message shows that its source address is not
+	// forged: it came over a stream, or echoes a nonce or a To tag that was sent
+	// to that address. What an earlier message has shown does not count: the next
+	// may be forged.
+	Proven bool
+	// InDialog says that To has a tag.
+	InDialog bool
+	// Transaction is a keyed hash, the same for retransmissions, and for an
+	// INVITE, its ACK and its CANCEL.
+	Transaction uint64
+	// Text shows the message when it becomes evidence; may be nil.
+	Text Excerpter
 }
 
-// Outcome is what became of a request: the response that went back to the
-// source that is charged for it. The byte slices are valid during the call
+// Outcome is what became of a request: the response that is about to go back to
+// the source that is charged for it. The byte slices are valid during the call
 // only.
 type Outcome struct {
 	Source         netip.AddrPort
@@ -92,26 +148,47 @@ type Outcome struct {
 	Method         []byte
 	Status         int
 	Account        []byte
+	Target         []byte // as in the Request
 	CallID         []byte
 	HasCredentials bool // its request carried credentials
+
+	// These are as they were in the Request.
+	Nonce       Nonce
+	Proven      bool
+	InDialog    bool
+	Transaction uint64
+
+	// Stale says that a challenge carries stale=true: the password was right and
+	// the nonce old (RFC 7616 §3.3).
+	Stale bool
+	// Expires is how long, in seconds, a 2xx to a REGISTER grants the binding of
+	// the request's Contact, the longest if there are several; 0: none is left.
+	Expires int64
+	// Dialog is a keyed hash of Call-ID and both tags, the same in both
+	// directions, for responses to INVITE and BYE.
+	Dialog uint64
+	// NoAnswer says that there is no response: none came in time.
+	NoAnswer bool
+	// Text shows the response when it becomes evidence; may be nil.
+	Text Excerpter
 }
 
 // FromGate turns what the gate said into a decision about the packet.
 func FromGate(v gate.Verdict) Decision {
 	switch v {
 	case gate.Pass:
-		return Decision{Pass, ReasonPass, 0}
+		return Decision{Verdict: Pass, Reason: ReasonPass}
 	case gate.PassAllowed:
-		return Decision{Pass, ReasonAllowList, 0}
+		return Decision{Verdict: Pass, Reason: ReasonAllowList}
 	case gate.PassPBX:
-		return Decision{Pass, ReasonPBX, 0}
+		return Decision{Verdict: Pass, Reason: ReasonPBX}
 	case gate.PassTrusted:
-		return Decision{Pass, ReasonTrunk, 0}
+		return Decision{Verdict: Pass, Reason: ReasonTrunk}
 	case gate.DropDeny:
-		return Decision{Drop, ReasonDenyList, 0}
+		return Decision{Verdict: Drop, Reason: ReasonDenyList}
 	case gate.DropBan:
-		return Decision{Drop, ReasonBan, 0}
+		return Decision{Verdict: Drop, Reason: ReasonBan}
 	default:
-		return Decision{Drop, ReasonFlood, 0}
+		return Decision{Verdict: Drop, Reason: ReasonFlood}
 	}
 }

@@ -95,7 +95,7 @@ func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
 	t.begin(s.now())
 	st := s.streamState(c)
 	if st.side == flow.Outside {
-		s.engine.Malformed(c.Remote().Addr(), fault.String(), t.now)
+		s.engine.Malformed(c.Remote(), policy.TCP, fault.String(), t.now)
 	}
 	t.from = origin{addr: c.Remote(), side: st.side, conn: c}
 	t.m.Buf = nil

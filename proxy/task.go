@@ -74,7 +74,10 @@ func (t *task) handle(b []byte) {
 	fault := t.m.Parse(b, t.from.stream())
 	t.e.Reset(&t.m)
 	switch {
-	case fault != 0:
+	case fault == sip.FaultKeepAlive:
+		// It is not answered over UDP: the answer could be sent to anybody.
+		t.note(policy.Drop, policy.ReasonKeepalive, "")
+	case fault != sip.OK:
 		t.malformed(fault)
 	case t.m.IsRequest:
 		t.request()
@@ -87,7 +90,7 @@ func (t *task) handle(b []byte) {
 // answer can be addressed and the source has not used up its patience.
 func (t *task) malformed(fault sip.Fault) {
 	if t.from.side == flow.Outside {
-		d := t.s.engine.Malformed(t.from.addr.Addr(), fault.String(), t.now)
+		d := t.s.engine.Malformed(t.from.addr, t.from.ep.transport, fault.String(), t.now)
 		t.note(d.Verdict, d.Reason, fault.String())
 		if d.Verdict == policy.Reject && t.m.Answerable() {
 			t.answer(fault.Code(), reasonPhrase(fault.Code()), fault.String())

@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"time"
+
+	"sipward/policy/gate"
+	"sipward/policy/iplist"
+)
+
+// Config is what an Engine goes by. A Reload takes a whole new one.
+type Config struct {
+	Allow  *iplist.Set // beats everything; nil: empty
+	Deny   *iplist.Set // nil: empty
+	PBX    *iplist.Set // addresses of the PBXes; nil: empty
+	Trunks *iplist.Set // carriers' prefixes, always in good standing; nil: empty
+
+	Register        Register
+	Invite          Invite
+	Scanner         Scanner
+	Enumeration     Enumeration
+	Honey           Honey
+	Malformed       Malformed
+	Flood           Flood
+	DistinctSources DistinctSources
+
+	// UnprovenBlockTime is how long a stranger is banned on evidence that another
+	// may have forged; 0: five minutes.
+	UnprovenBlockTime time.Duration
+	// Uniform makes Observe ask for answers that do not tell strangers which
+	// accounts exist.
+	Uniform bool
+
+	// What follows is read by New alone; a Reload does not change it.
+
+	Bans     gate.Bans // nil: nobody is banned
+	Workers  int       // shards of the counters; 0: 1
+	Sources  int       // sources that each table remembers; 0: each table's own default
+	IPv6Bits int       // length of the IPv6 prefix that is one source; 0: 64
+}
+
+// ActionKind is what a guard does about what it finds.
+type ActionKind uint8
+
+// The kinds of actions. Whatever the action, a source in good standing is not
+// banned for what one of its phones does, and the allow list beats every guard.
+const (
+	ActionBan    ActionKind = iota // ban the source, and drop the messages that offend
+	ActionDrop                     // drop the messages that offend
+	ActionReject                   // answer them with Code
+	ActionNotify                   // let them pass, tell the administrator
+	ActionWatch                    // let them pass, record what would have happened
+)
+
+var actionNames = [...]string{"ban", "drop", "reject", "notify", "watch"}
+
+// String returns the action's name as in the configuration.
+func (k ActionKind) String() string {
+	if int(k) < len(actionNames) {
+		return actionNames[k]
+	}
+	return "unknown"
+}
+
+// Action is what a guard does. The zero Action is ban.
+type Action struct {
+	Kind ActionKind
+	Code int // the status to reject with; 0: 403
+}
+
+// Register is the guard against guessed passwords. It judges what the PBX
+// answers, to any method.
+type Register struct {
+	HitCount       int           // failures within MonitPeriod that are one too many; 0: the guard is off
+	MonitPeriod    time.Duration // 0: a minute
+	BlockTime      time.Duration // how long a ban or a quarantine lasts; 0: an hour
+	BlockThreshold int           // blocks after which the ladder is at its end, for explanations
+	Action         Action
+}
+
+// Invite limits the calls that a source sets up at the same time.
+type Invite struct {
+	RateLimit int    // INVITEs without a final response; 0: the guard is off
+	Action    Action // never bans: ActionBan means reject 503
+}
+
+// Scanner is the guard against attack tools.
+type Scanner struct {
+	BlockTime time.Duration // 0: Register.BlockTime
+	Action    Action
+}
+
+// Enumeration is the guard against those who look for accounts that exist.
+type Enumeration struct {
+	Accounts  int           // distinct accounts without success within Period; 0: the guard is off
+	Period    time.Duration // 0: a minute
+	BlockTime time.Duration // 0: Register.BlockTime
+	Action    Action
+}
+
+// Honey names what no honest person uses.
+type Honey struct {
+	Accounts  []string      // user or user@domain
+	Numbers   []string      // user part of the Request-URI
+	BlockTime time.Duration // 0: Register.BlockTime
+	Action    Action
+}
+
+// Malformed is the rule for messages that the scanner refuses.
+type Malformed struct {
+	Threshold int           // refused messages from a source in a period that are still answered; 0: all are answered
+	Period    time.Duration // 0: a minute
+	BlockTime time.Duration // 0: Register.BlockTime
+	Action    Action
+}
+
+// Flood is the limit before parsing.
+type Flood struct {
+	Rate       float64       // messages per second from a source; 0: no limit
+	Burst      int           // how many of them may come at once; 0: 1
+	GoodFactor int           // multiple of both for a source in good standing; 0: 10
+	BlockTime  time.Duration // 0: Register.BlockTime
+	Action     Action
+}
+
+// DistinctSources protects an account that is attacked from many sources.
+type DistinctSources struct {
+	Count  int           // failing sources within Window that are still borne; 0: the guard is off
+	Window time.Duration // 0: ten minutes
+}

@@ -241,13 +241,14 @@ func (s *Server) streamKey(tok *flow.Token, proven bool) uint64 {
 	return s.key.Hash(b[:])
 }
 
-// streamOf finds the connection that a token means, or the newer one of the same
-// account if that is gone.
+// streamOf finds the connection that a token means. For a dialog whose connection is
+// gone it finds the newer one of the same account. An alias ends with its connection, as
+// the binding should: the phone has registered another, and would be called twice.
 func (s *Server) streamOf(tok *flow.Token) *netio.Conn {
 	if c := s.tcp.ByID(tok.Conn); c != nil && c.Remote() == tok.Addr {
 		return c
 	}
-	if tok.Side != flow.Outside || tok.Who == 0 {
+	if tok.Side != flow.Outside || tok.Kind == flow.KindAlias || tok.Who == 0 {
 		return nil
 	}
 	for _, proven := range [...]bool{true, false} {

@@ -190,14 +190,17 @@ func TestRestartInMidCallTCP(t *testing.T) {
 	}
 }
 
-// TestRegisteredElsewhere: after a registration that the PBX accepted, a token finds
-// the account on its new connection from any address.
+// TestRegisteredElsewhere: after a registration that the PBX accepted, a dialog's token
+// finds the account on its new connection from any address; an alias has ended with its
+// connection.
 func TestRegisteredElsewhere(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	phone := dialLine(t, "127.0.1.1", r.tcp)
 	phone.send(registerTCP(r, phone, "alice"))
 	first := acceptPBX(r)
 	alias := contactURI(value(first.receive(), sip.HeaderContact, 0))
+	phone.send(siptest.Invite(siptest.Options{Transport: "TCP", Via: phone.local()}))
+	rr := values(first.receive(), sip.HeaderRecordRoute)
 	phone.conn.Close()
 	first.ended()
 	moved := dialLine(t, "127.0.1.77", r.tcp)
@@ -206,7 +209,12 @@ func TestRegisteredElsewhere(t *testing.T) {
 	pair.send(respond(pair.receive(), "200 OK"))
 	moved.receive()
 	pair.send(siptest.Invite(siptest.Options{Transport: "TCP", Via: "127.0.0.3:5060", RequestURI: alias}))
-	if m := moved.receive(); m.Method != sip.MethodInvite {
+	if m := pair.receive(); m.Status != 430 {
+		t.Errorf("a call to the old contact: %d, want 430", m.Status)
+	}
+	pair.send(siptest.Request("BYE", siptest.Options{Transport: "TCP", Via: "127.0.0.3:5060", RequestURI: "sip:alice@10.0.0.5",
+		Headers: []string{"Route: " + rr[0], "Route: " + rr[1]}}))
+	if m := moved.receive(); m.Method != sip.MethodBye {
 		t.Errorf("got\n%s", m.Buf)
 	}
 }

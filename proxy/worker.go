@@ -31,10 +31,6 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 		if !t.classify() {
 			continue
 		}
-		if keepAlive(p.Data) {
-			t.note(policy.Drop, policy.ReasonKeepalive, "")
-			continue
-		}
 		t.handle(p.Data)
 	}
 }
@@ -78,21 +74,6 @@ func (t *task) admitted() bool {
 		return false
 	}
 	t.from.trunk = t.live.trunks.Contains(t.from.addr.Addr())
-	return true
-}
-
-// keepAlive recognises what phones send to keep a NAT binding open: nothing, line
-// ends (RFC 5626 §3.5.1), four zeros. It is not answered over UDP: the answer could
-// be sent to anybody.
-func keepAlive(b []byte) bool {
-	if len(b) > 4 {
-		return false
-	}
-	for _, c := range b {
-		if c != '\r' && c != '\n' && c != 0 {
-			return false
-		}
-	}
 	return true
 }
 

@@ -76,6 +76,13 @@ func lossyCall(ctx context.Context, caller, callee *phone.Phone) error {
 		return err
 	}
 	r, err = c.Request(ctx, "INVITE", caller.SDP())
+	for err == nil && r.Status() == 491 { // the ACK before it was lost; a phone tries again after a while (RFC 3261 §14.1)
+		select {
+		case <-time.After(2100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		r, err = c.Request(ctx, "INVITE", caller.SDP())
+	}
 	if err := check("re-INVITE", r, err); err != nil {
 		return err
 	}

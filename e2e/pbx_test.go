@@ -64,6 +64,7 @@ func (s *site) suite(t *testing.T) {
 			t.Run("message", func(t *testing.T) { s.testMessage(t, w) })
 			t.Run("subscribe", func(t *testing.T) { s.testSubscribe(t, w) })
 			t.Run("refer", func(t *testing.T) { s.testRefer(t, w) })
+			t.Run("big", func(t *testing.T) { s.testBig(t, w) })
 			t.Run("sipp", func(t *testing.T) { s.testSIPp(t, w) })
 		})
 	}

@@ -15,8 +15,12 @@ import (
 	"time"
 )
 
-// build builds the binary once for all labs: with the race detector if SIPWARD_E2E_RACE is set.
+// build builds the binary once for all labs: with the race detector if SIPWARD_E2E_RACE is set. SIPWARD_E2E_BINARY names one
+// that exists.
 func (r *Run) build() (string, error) {
+	if bin := os.Getenv("SIPWARD_E2E_BINARY"); bin != "" {
+		return filepath.Abs(bin)
+	}
 	bin := filepath.Join(r.dir, "sipward")
 	args := []string{"build", "-o", bin}
 	if os.Getenv("SIPWARD_E2E_RACE") != "" {

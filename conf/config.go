@@ -38,10 +38,33 @@ type Config struct {
 	Trunks []netip.Prefix
 	// Lists holds who is always and who is never let in.
 	Lists Lists
-	// Flood limits the messages of one source before they are parsed.
-	Flood Flood
+	// Register watches for guessed passwords.
+	Register Register
+	// Invite limits the simultaneous INVITEs of one source.
+	Invite Invite
+	// Scanner knows the marks of attack tools.
+	Scanner Scanner
+	// Enumeration watches for those who look for accounts.
+	Enumeration Enumeration
+	// Honey holds the accounts and numbers that only an attacker asks for.
+	Honey Honey
 	// Malformed limits the refused messages of one source.
 	Malformed Malformed
+	// Flood limits the messages of one source before they are parsed.
+	Flood Flood
+	// DistinctSources protects one account from guessers in many places.
+	DistinctSources DistinctSources
+	// UnprovenBlockTime is how long a source is blocked on evidence that somebody
+	// else could have forged.
+	UnprovenBlockTime time.Duration
+	// UniformAnswers hides from strangers whether an account exists.
+	UniformAnswers bool
+	// DigestLeakShield drops challenges that come from the phones' side.
+	DigestLeakShield bool
+	// Breaker stops automatic bans when there are too many of them.
+	Breaker Breaker
+	// Overload keeps strangers from crowding out the phones.
+	Overload Overload
 	// TCP holds the caps of stream connections.
 	TCP TCP
 	// UDP holds the shape of the datagram workers.
@@ -119,25 +142,6 @@ type Lists struct {
 	// AllowFiles and DenyFiles name files with one prefix a line. They are
 	// neither opened nor checked here.
 	AllowFiles, DenyFiles []string
-}
-
-// Flood limits the messages of one source before they are parsed.
-type Flood struct {
-	// Rate is messages per second, above zero.
-	Rate int
-	// Burst is how many messages may come at once, above zero.
-	Burst int
-	// Action is ActionDrop.
-	Action Action
-}
-
-// Malformed limits the refused messages of one source.
-type Malformed struct {
-	// Count is how many refused messages within Period are too many.
-	Count  int
-	Period time.Duration
-	// Action is ActionDrop or ActionWatch.
-	Action Action
 }
 
 // TCP holds the caps of stream connections.

@@ -14,6 +14,9 @@ listen: {outside: [udp://198.51.100.1], advertise: {198.51.100.1: sip.example.co
 pbx: [{address: 203.0.113.2}, {address: 203.0.113.3, weight: 0}]
 health: {interval: 90s}
 trunks: [192.0.2.0/24, 2001:db8::1]
+register: {action: reject 403, block_time: 2h}
+honey: {numbers: [900]}
+breaker: {good_share: 5%}
 tcp: {max_message: 128KiB, idle_timeout: 1d}
 control: {mode: 0600, group: voip}
 log: {level: debug}
@@ -32,6 +35,11 @@ log: {level: debug}
 		"reload pbx: [203.0.113.2:5060 weight 1] → [203.0.113.2:5060 weight 1, 203.0.113.3:5060 weight 0]",
 		"reload health.interval: 5s → 1m30s",
 		"reload trunks: [] → [192.0.2.0/24, 2001:db8::1/128]",
+		"reload register.block_time: 1h → 2h",
+		"reload register.action: ban → reject 403",
+		"reload scanner.block_time: 1h → 2h",
+		"reload honey.numbers: [] → [900]",
+		"reload breaker.good_share: 10% → 5%",
 		"restart tcp.max_message: 64KiB → 128KiB",
 		"restart tcp.idle_timeout: 65m → 1d",
 		"restart control.mode: 0660 → 0600",

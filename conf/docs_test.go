@@ -161,7 +161,7 @@ func TestEachFieldHasAKey(t *testing.T) {
 			switch {
 			case name == "listen.outside_is_default":
 				// Says something about a key, is none.
-			case f.Type == reflect.TypeFor[netip.AddrPort]():
+			case f.Type == reflect.TypeFor[netip.AddrPort](), f.Type == reflect.TypeFor[conf.Action]():
 				fields = append(fields, name)
 			case f.Type.Kind() == reflect.Struct:
 				walk(name+".", f.Type)

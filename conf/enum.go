@@ -67,17 +67,6 @@ const (
 
 func (p Probe) String() string { return [...]string{"options", "tcp", "off"}[p] }
 
-// Action is what a guard does with a source that is over its limit.
-type Action uint8
-
-// The actions.
-const (
-	ActionDrop  Action = iota // its messages are dropped without an answer
-	ActionWatch               // nothing; what would have happened is recorded
-)
-
-func (a Action) String() string { return [...]string{"drop", "watch"}[a] }
-
 // LogFormat is how a log record is written.
 type LogFormat uint8
 

@@ -16,6 +16,8 @@ func KeyDocs() []KeyDoc {
 			def = "none"
 		case "token_key_file":
 			def = "token.key in state_dir"
+		case "scanner.block_time":
+			def = "register.block_time"
 		}
 		docs = append(docs, KeyDoc{k.name, k.typ, def, k.variable(), k.restart, false})
 		for _, p := range k.parts {

@@ -72,4 +72,12 @@ func checkValid(t *testing.T, c *conf.Config) {
 	if c.Flood.Rate <= 0 || c.Flood.Burst <= 0 || c.TCP.MaxHeader > c.TCP.MaxMessage || c.TCP.IdleTimeout <= c.TCP.MessageTimeout {
 		t.Errorf("out of range: %+v", c)
 	}
+	if c.Register.HitCount < 1 || c.Invite.RateLimit < 1 || c.Enumeration.Accounts < 1 || c.Scanner.BlockTime <= 0 || c.UnprovenBlockTime <= 0 {
+		t.Errorf("a guard without a limit: %+v", c)
+	}
+	for _, a := range []conf.Action{c.Register.Action, c.Invite.Action, c.Scanner.Action, c.Enumeration.Action, c.Honey.Action, c.Malformed.Action, c.Flood.Action} {
+		if rejects := a.Kind == conf.ActionReject; rejects != (a.Code >= 400 && a.Code <= 699) {
+			t.Errorf("action %+v", a)
+		}
+	}
 }

@@ -205,6 +205,56 @@ func group() kind[string] {
 	})
 }
 
+// word reads one piece of text that a rule allows.
+func word(name string, rule func(text string) error) kind[string] {
+	return scalar(name, func(text string) (string, error) { return text, rule(text) })
+}
+
+var signatureForm = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+
+// signatureRule allows what a signature may be called; whether there is such a one is
+// seen when the signatures are read.
+func signatureRule(text string) error {
+	if !signatureForm.MatchString(text) {
+		return fmt.Errorf("%s is not the id of a signature; write small letters, digits and hyphens, as `sipward explain` shows it", quote(text))
+	}
+	return nil
+}
+
+// userRule allows what may stand before the host in a SIP URI, and a domain
+// behind it (RFC 3261 §25.1: user, escaped characters left out).
+func userRule(text string) error {
+	user, domain, at := strings.Cut(text, "@")
+	switch {
+	case strings.HasPrefix(text, "sip:"), strings.HasPrefix(text, "sips:"), strings.HasPrefix(text, "tel:"):
+		_, rest, _ := strings.Cut(text, ":")
+		return fmt.Errorf("%s has a scheme; write %s alone", quote(text), shorten(rest))
+	case user == "" || len(text) > 255 || strings.ContainsFunc(user, notInUser):
+		return fmt.Errorf("%s is not a user name or number; write what stands before the @ of a SIP address, such as admin or 900441234", quote(text))
+	case at && !validHost(domain) && !validAddr(domain):
+		return fmt.Errorf("%s does not end in a domain; write it as admin@example.com, or without the @ for every domain", quote(text))
+	}
+	return nil
+}
+
+// numberRule allows what may be called.
+func numberRule(text string) error {
+	if number, _, at := strings.Cut(text, "@"); at {
+		return fmt.Errorf("%s has a domain; write %s alone", quote(text), shorten(number))
+	}
+	return userRule(text)
+}
+
+func notInUser(c rune) bool {
+	letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+	return !letter && !strings.ContainsRune("-_.!~*'()&=+$,;?/#", c)
+}
+
+func validAddr(text string) bool {
+	_, err := parseAddr(strings.Trim(text, "[]"))
+	return err == nil
+}
+
 // shorten cuts what is known to be harmless text.
 func shorten(s string) string {
 	if len(s) > quoteMax {

@@ -188,5 +188,8 @@ func (d *decoder) decode(keys []key) *Config {
 	if c.TokenKeyFile == "" {
 		c.TokenKeyFile = filepath.Join(c.StateDir, "token.key")
 	}
+	if c.Scanner.BlockTime == 0 {
+		c.Scanner.BlockTime = c.Register.BlockTime
+	}
 	return c
 }

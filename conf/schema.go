@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 // after those above it.
 func schema() []key {
 	var keys []key
-	for _, part := range [][]key{pathKeys(), guardKeys(), transportKeys(), serviceKeys()} {
+	for _, part := range [][]key{pathKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), transportKeys(), serviceKeys()} {
 		keys = append(keys, part...)
 	}
 	return keys
@@ -76,27 +76,80 @@ func pathKeys() []key {
 	}
 }
 
-// guardKeys say who is let in.
-func guardKeys() []key {
+// listKeys say who is known.
+func listKeys() []key {
 	prefixes := listOf("list of addresses and prefixes", prefix())
 	files := listOf("list of files", path("file"))
-	// What the design gives the guards and this version does not have yet.
-	later := []string{"ban", "reject", "notify"}
-	drop := choice[Action]{"drop", ActionDrop}
-	watch := choice[Action]{"watch", ActionWatch}
 	return []key{
 		bind("trunks", "[]", onReload, prefixes, func(c *Config) *[]netip.Prefix { return &c.Trunks }),
 		bind("lists.allow", "[]", onReload, prefixes, func(c *Config) *[]netip.Prefix { return &c.Lists.Allow }),
 		bind("lists.deny", "[]", onReload, prefixes, func(c *Config) *[]netip.Prefix { return &c.Lists.Deny }),
 		bind("lists.allow_files", "[]", onReload, files, func(c *Config) *[]string { return &c.Lists.AllowFiles }),
 		bind("lists.deny_files", "[]", onReload, files, func(c *Config) *[]string { return &c.Lists.DenyFiles }),
-		bind("flood.rate", "100", onReload, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.Flood.Rate }),
-		bind("flood.burst", "400", onReload, wholeNumber(1, 10_000_000), func(c *Config) *int { return &c.Flood.Burst }),
-		bind("flood.action", "drop", onReload, oneOf(append(later, "watch"), drop), func(c *Config) *Action { return &c.Flood.Action }),
+		bind("ipv6_source_prefix", "64", onRestart, wholeNumber(32, 128), func(c *Config) *int { return &c.IPv6SourcePrefix }),
+	}
+}
+
+// answerKeys are about the guards that judge by what the PBX answers.
+func answerKeys() []key {
+	all := action(nil, ActionBan, ActionDrop, ActionReject, ActionNotify, ActionWatch)
+	period := duration(time.Second, 24*time.Hour)
+	blockTime := duration(time.Second, 365*24*time.Hour)
+	return []key{
+		bind("register.hit_count", "10", onReload, wholeNumber(1, 10_000), func(c *Config) *int { return &c.Register.HitCount }),
+		bind("register.monit_period", "60s", onReload, period, func(c *Config) *time.Duration { return &c.Register.MonitPeriod }),
+		bind("register.block_time", "1h", onReload, blockTime, func(c *Config) *time.Duration { return &c.Register.BlockTime }),
+		bind("register.block_threshold", "5", onReload, wholeNumber(0, 1000), func(c *Config) *int { return &c.Register.BlockThreshold }),
+		bind("register.action", "ban", onReload, all, func(c *Config) *Action { return &c.Register.Action }),
+		bind("enumeration.accounts", "15", onReload, wholeNumber(2, 100_000), func(c *Config) *int { return &c.Enumeration.Accounts }),
+		bind("enumeration.period", "60s", onReload, period, func(c *Config) *time.Duration { return &c.Enumeration.Period }),
+		bind("enumeration.action", "ban", onReload, all, func(c *Config) *Action { return &c.Enumeration.Action }),
+		bind("distinct_sources.count", "20", onReload, wholeNumber(1, 100_000), func(c *Config) *int { return &c.DistinctSources.Count }),
+		bind("distinct_sources.window", "10m", onReload, period, func(c *Config) *time.Duration { return &c.DistinctSources.Window }),
+		bind("distinct_sources.action", "known-places", onReload, action(nil, ActionKnownPlaces), func(c *Config) *Action { return &c.DistinctSources.Action }),
+		bind("unproven_block_time", "5m", onReload, duration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.UnprovenBlockTime }),
+		bind("uniform_answers", "true", onReload, trueOrFalse(), func(c *Config) *bool { return &c.UniformAnswers }),
+		bind("digest_leak_shield", "true", onReload, trueOrFalse(), func(c *Config) *bool { return &c.DigestLeakShield }),
+	}
+}
+
+// requestKeys are about the guards that judge by the request alone.
+func requestKeys() []key {
+	all := action(nil, ActionBan, ActionDrop, ActionReject, ActionNotify, ActionWatch)
+	neverBan := action(reasons{ActionBan: "the guard never bans by itself, because many calls at once are no proof of bad intent"},
+		ActionDrop, ActionReject, ActionNotify, ActionWatch)
+	silent := action(reasons{ActionReject: "who attacks gets no answer, because each one tells him that there is something to attack"},
+		ActionBan, ActionDrop, ActionNotify, ActionWatch)
+	blockTime := duration(time.Second, 365*24*time.Hour)
+	ids := listOf("list of ids", word("id of a signature", signatureRule))
+	users := listOf("list of user names, with or without @domain", word("user name", userRule))
+	return []key{
+		bind("invite.rate_limit", "30", onReload, wholeNumber(1, 100_000), func(c *Config) *int { return &c.Invite.RateLimit }),
+		bind("invite.action", "reject 503", onReload, neverBan, func(c *Config) *Action { return &c.Invite.Action }),
+		bind("scanner.action", "ban", onReload, silent, func(c *Config) *Action { return &c.Scanner.Action }),
+		bind("scanner.block_time", "", onReload, blockTime, func(c *Config) *time.Duration { return &c.Scanner.BlockTime }),
+		bind("scanner.signatures", "[]", onReload, listOf("list of files", path("file")), func(c *Config) *[]string { return &c.Scanner.Signatures }),
+		bind("scanner.disable", "[]", onReload, ids, func(c *Config) *[]string { return &c.Scanner.Disable }),
+		bind("honey.accounts", "[]", onReload, users, func(c *Config) *[]string { return &c.Honey.Accounts }),
+		bind("honey.numbers", "[]", onReload, listOf("list of numbers", word("number", numberRule)), func(c *Config) *[]string { return &c.Honey.Numbers }),
+		bind("honey.action", "ban", onReload, silent, func(c *Config) *Action { return &c.Honey.Action }),
 		bind("malformed.count", "20", onReload, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.Malformed.Count }),
 		bind("malformed.period", "60s", onReload, duration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.Malformed.Period }),
-		bind("malformed.action", "drop", onReload, oneOf(later, drop, watch), func(c *Config) *Action { return &c.Malformed.Action }),
-		bind("ipv6_source_prefix", "64", onRestart, wholeNumber(32, 128), func(c *Config) *int { return &c.IPv6SourcePrefix }),
+		bind("malformed.action", "drop", onReload, all, func(c *Config) *Action { return &c.Malformed.Action }),
+	}
+}
+
+// loadKeys are about how much there may be of everything.
+func loadKeys() []key {
+	unread := action(reasons{ActionReject: "what is over the limit is not read, so it cannot be answered"},
+		ActionBan, ActionDrop, ActionNotify, ActionWatch)
+	return []key{
+		bind("flood.rate", "100", onReload, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.Flood.Rate }),
+		bind("flood.burst", "400", onReload, wholeNumber(1, 10_000_000), func(c *Config) *int { return &c.Flood.Burst }),
+		bind("flood.action", "drop", onReload, unread, func(c *Config) *Action { return &c.Flood.Action }),
+		bind("overload.strangers", "0", onReload, wholeNumber(0, 10_000_000), func(c *Config) *int { return &c.Overload.Strangers }),
+		bind("breaker.bans_per_minute", "300", onReload, wholeNumber(0, 1_000_000), func(c *Config) *int { return &c.Breaker.BansPerMinute }),
+		bind("breaker.good_share", "10%", onReload, percent(), func(c *Config) *Percent { return &c.Breaker.GoodShare }),
 	}
 }
 

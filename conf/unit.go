@@ -112,3 +112,18 @@ func showSize(n int) string {
 	}
 	return strconv.Itoa(n)
 }
+
+var percentForm = regexp.MustCompile(`^(0|[1-9][0-9]?|100)%$`)
+
+// percent reads a share in whole hundredths.
+func percent() kind[Percent] {
+	const name = "share 0% to 100%"
+	return scalar(name, func(text string) (Percent, error) {
+		m := percentForm.FindStringSubmatch(text)
+		if m == nil {
+			return 0, fmt.Errorf("%s is not a share; write a whole number from 0 to 100 and a percent sign, such as 10%%", quote(text))
+		}
+		n, err := strconv.Atoi(m[1])
+		return Percent(n), err
+	})
+}

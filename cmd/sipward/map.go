@@ -51,7 +51,7 @@ func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
 // policyConfig maps the rules of a configuration.
 func policyConfig(c *configuration, workers int) policy.Config {
 	threshold := c.conf.Malformed.Count
-	if c.conf.Malformed.Action == conf.ActionWatch {
+	if k := c.conf.Malformed.Action.Kind; k == conf.ActionWatch || k == conf.ActionNotify || k == conf.ActionOff {
 		threshold = 0
 	}
 	return policy.Config{

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 
@@ -12,7 +13,10 @@ import (
 // is a keyed hash, so that a retransmission gets the same one and the ACK is
 // recognised (§16.7: it must not reach the PBX, which knows nothing of the call).
 
-const tagPrefix = "sw-"
+const (
+	tagPrefix         = "sw-"
+	defaultRetryAfter = 5 // seconds
+)
 
 // appendTag appends the To tag of our own answers to the request at hand.
 func (t *task) appendTag(dst []byte) []byte {
@@ -93,8 +97,11 @@ func (t *task) appendAnswer(b []byte, code int, phrase, detail string) []byte {
 		b = append(b, m.Find(sip.HeaderProxyRequire).Value.Of(m.Buf)...)
 		b = append(b, "\r\n"...)
 	case 503:
-		b = append(b, "Retry-After: 5\r\n"...)
+		b = append(b, "Retry-After: "...)
+		b = appendInt(b, cmp.Or(t.retryAfter, defaultRetryAfter))
+		b = append(b, "\r\n"...)
 	}
+	t.retryAfter = 0
 	if detail != "" {
 		b = append(b, "Warning: 399 sipward \""...)
 		b = append(b, detail...)

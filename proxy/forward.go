@@ -142,7 +142,7 @@ func (t *task) namedPBX() *upstream.PBX {
 
 // pick chooses the account's PBX among those that are up.
 func (t *task) pick() *upstream.PBX {
-	account := t.account.Of(t.m.Buf)
+	account := t.account
 	if t.from.stream() {
 		return t.s.pool.PickStream(account)
 	}

@@ -10,7 +10,7 @@ import (
 // and authentic, and says where it goes.
 func (t *task) response() {
 	m := &t.m
-	tok, payload, _, ok := t.ourVia(&m.Via)
+	tok, payload, b, ok := t.ourVia(&m.Via)
 	if !ok {
 		t.note(policy.Drop, policy.ReasonForeignVia, "")
 		return
@@ -26,7 +26,10 @@ func (t *task) response() {
 		t.note(policy.Drop, policy.ReasonStaleToken, "")
 		return
 	}
-	t.account = accountOf(m)
+	t.accountOf()
+	if !t.observed(&tok, payload, &b) {
+		return
+	}
 	if m.Method == sip.MethodRegister && m.Status/100 == 2 {
 		t.registered(&tok)
 	}
@@ -44,9 +47,6 @@ func (t *task) response() {
 	if !t.send(&h) {
 		t.note(policy.Drop, policy.ReasonUpstreamError, "")
 		return
-	}
-	if tok.Side == flow.Outside {
-		t.observe(&tok)
 	}
 	t.note(policy.Pass, policy.ReasonPass, "")
 }
@@ -69,16 +69,55 @@ func (t *task) restoreCaller() {
 	}
 }
 
-// observe tells the policy what the PBX answered; the token says who is charged.
-func (t *task) observe(tok *flow.Token) {
+// observed tells the policy what came of a request; the token says who is charged. It
+// reports whether the response goes on.
+func (t *task) observed(tok *flow.Token, payload []byte, b *branch) bool {
 	m := &t.m
-	t.outcome = policy.Outcome{
-		Source:    tok.Addr,
-		Transport: t.from.ep.transport,
-		Method:    m.MethodText.Of(m.Buf),
-		Status:    m.Status,
-		Account:   t.account.Of(m.Buf),
-		CallID:    m.CallID.Of(m.Buf),
+	challenge := m.Status == 401 || m.Status == 407
+	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
+		// Only carriers may ask a PBX for its password.
+		t.note(policy.Drop, policy.ReasonDigestLeak, "")
+		return false
 	}
-	t.s.engine.Observe(&t.outcome, t.now)
+	o := &t.outcome
+	*o = policy.Outcome{
+		Transport:   t.from.ep.transport,
+		Method:      m.MethodText.Of(m.Buf),
+		Status:      m.Status,
+		Account:     t.account,
+		CallID:      m.CallID.Of(m.Buf),
+		Transaction: b.transaction(),
+		Text:        t,
+	}
+	if m.Method == sip.MethodInvite || m.Method == sip.MethodBye {
+		o.Dialog = t.dialogKey()
+	}
+	if tok.Side == flow.Inside {
+		o.FromPBX, o.Source = true, t.from.addr
+		o.Proven = true // only who got the request knows its branch
+	} else {
+		o.Source = tok.Addr
+		t.unstamp(payload)
+		t.noteSent(tok, challenge)
+	}
+	d := t.s.engine.Observe(o, t.now)
+	if d.Verdict != policy.Pass {
+		t.note(d.Verdict, d.Reason, "")
+		return false
+	}
+	return true
+}
+
+// noteSent remembers what a response gives the client to echo, and what it grants.
+func (t *task) noteSent(tok *flow.Token, challenge bool) {
+	m := &t.m
+	switch {
+	case challenge:
+		t.outcome.Stale = t.noteChallenge(tok.Addr.Addr())
+	case m.Method == sip.MethodRegister && m.Status/100 == 2:
+		t.outcome.Expires = t.granted(tok)
+	}
+	if m.Method != sip.MethodRegister && !tok.Stream && m.Status > 100 {
+		t.noteTag(tok.Addr.Addr())
+	}
 }

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"sipward/policy"
+	"sipward/policy/scanner"
 	"sipward/proxy/flow"
 	"sipward/sip"
 )
@@ -11,8 +13,9 @@ import (
 // request handles a request from either side (RFC 3261 §16.3–16.6, stateless as in
 // §16.11).
 func (t *task) request() {
-	t.account = accountOf(&t.m)
-	if t.from.side == flow.Outside && !t.permitted() {
+	t.accountOf()
+	b := t.branchOf()
+	if t.from.side == flow.Outside && !t.permitted(&b) {
 		return
 	}
 	if t.m.Method == sip.MethodAck && t.isOurTag(t.m.To.Tag) {
@@ -22,7 +25,6 @@ func (t *task) request() {
 	if !t.valid() {
 		return
 	}
-	b := t.branchOf()
 	if t.looped(&b) {
 		t.refuse(482, "Loop Detected", policy.ReasonLoop)
 		return
@@ -39,9 +41,24 @@ func (t *task) request() {
 }
 
 // permitted asks the policy. What it refuses goes no further.
-func (t *task) permitted() bool {
-	t.describe()
+func (t *task) permitted(b *branch) bool {
+	t.describe(b)
 	d := t.s.engine.Decide(&t.req, t.now)
+	for waited := time.Duration(0); d.Verdict == policy.Hold; waited += holdStep {
+		// Too many guesses are in flight. UDP comes again by itself; a connection's
+		// reader has nobody else to serve meanwhile.
+		if !t.from.stream() {
+			t.note(policy.Drop, d.Reason, "")
+			return false
+		}
+		if waited >= holdMost {
+			d = policy.Decision{Verdict: policy.Reject, Reason: d.Reason, Code: 503, RetryAfter: 5}
+			break
+		}
+		time.Sleep(holdStep)
+		t.now = t.s.now()
+		d = t.s.engine.Decide(&t.req, t.now)
+	}
 	switch d.Verdict {
 	case policy.Drop:
 		t.note(d.Verdict, d.Reason, "")
@@ -49,12 +66,19 @@ func (t *task) permitted() bool {
 	case policy.Reject:
 		t.note(d.Verdict, d.Reason, "")
 		if t.m.Method != sip.MethodAck {
+			t.retryAfter = d.RetryAfter
 			t.answer(d.Code, reasonPhrase(d.Code), "")
 		}
 		return false
 	}
 	return true
 }
+
+// How long a connection's request waits for those before it to be answered.
+const (
+	holdStep = 10 * time.Millisecond
+	holdMost = 2 * time.Second
+)
 
 // valid makes the checks of RFC 3261 §16.3 that concern a proxy.
 func (t *task) valid() bool {
@@ -96,35 +120,82 @@ func (t *task) refuse(code int, phrase string, r policy.Reason) {
 	t.answer(code, phrase, "")
 }
 
-// accountOf returns the user@host that a request is about: To's of a REGISTER
-// (RFC 3261 §10.2), else From's.
-func accountOf(m *sip.Message) sip.Span {
-	uri := &m.From.URI
-	if m.Method == sip.MethodRegister {
-		uri = &m.To.URI
+// accountOf finds the user@host that a message is about: To's of a REGISTER (RFC 3261
+// §10.2), else From's.
+func (t *task) accountOf() {
+	uri := &t.m.From.URI
+	if t.m.Method == sip.MethodRegister {
+		uri = &t.m.To.URI
 	}
-	if uri.User.Empty() || !uri.Password.Empty() {
-		return uri.Host
+	t.account = appendAccount(t.account[:0], t.m.Buf, uri)
+}
+
+// appendAccount appends user@host in the one spelling that counts: escapes undone
+// (RFC 3261 §19.1.4), the host in lower case.
+func appendAccount(dst, buf []byte, uri *sip.URI) []byte {
+	if !uri.User.Empty() {
+		dst = sip.AppendUnescaped(dst, uri.User.Of(buf))
 	}
-	return sip.Span{Off: uri.User.Off, End: uri.Host.End}
+	if uri.Host.Empty() {
+		return dst // a tel URI: the number is all
+	}
+	if len(dst) > 0 {
+		dst = append(dst, '@')
+	}
+	for _, c := range uri.Host.Of(buf) {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 // describe fills the policy's view of the request.
-func (t *task) describe() {
+func (t *task) describe(b *branch) {
 	m := &t.m
+	t.target = appendAccount(t.target[:0], m.Buf, &m.URI)
 	t.req = policy.Request{
-		Source:         t.from.addr,
-		Transport:      t.from.ep.transport,
-		Gate:           t.from.gate,
-		Method:         m.MethodText.Of(m.Buf),
-		Account:        t.account.Of(m.Buf),
-		CallID:         m.CallID.Of(m.Buf),
-		HasCredentials: m.Has(sip.HeaderAuthorization) || m.Has(sip.HeaderProxyAuthorization),
+		Source:      t.from.addr,
+		Transport:   t.from.ep.transport,
+		Gate:        t.from.gate,
+		Method:      m.MethodText.Of(m.Buf),
+		Account:     t.account,
+		Target:      t.target,
+		CallID:      m.CallID.Of(m.Buf),
+		Transaction: b.transaction(),
+		Text:        t,
 	}
-	if h := m.Find(sip.HeaderUserAgent); h != nil {
-		t.req.UserAgent = h.Value.Of(m.Buf)
-	}
+	t.describeScan()
+	t.prove()
 }
+
+// describeScan fills what the signatures of attack tools look at.
+func (t *task) describeScan() {
+	m := &t.m
+	t.scan = scanner.Message{
+		Method:      m.MethodText.Of(m.Buf),
+		RequestURI:  m.RequestURI.Of(m.Buf),
+		FromDisplay: m.From.Display.Of(m.Buf), FromUser: m.From.URI.User.Of(m.Buf),
+		FromHost: m.From.URI.Host.Of(m.Buf), FromTag: m.From.Tag.Of(m.Buf),
+		ToDisplay: m.To.Display.Of(m.Buf), ToUser: m.To.URI.User.Of(m.Buf), ToHost: m.To.URI.Host.Of(m.Buf),
+		CallID:  m.CallID.Of(m.Buf),
+		ViaHost: m.Via.Host.Of(m.Buf), ViaBranch: m.Via.Branch.Value.Of(m.Buf),
+		UserAgent: t.headerText(sip.HeaderUserAgent), Server: t.headerText(sip.HeaderServer),
+		Contact: t.headerText(sip.HeaderContact), Accept: t.headerText(sip.HeaderAccept),
+	}
+	t.req.UserAgent = t.scan.UserAgent
+}
+
+func (t *task) headerText(id sip.HeaderID) []byte {
+	if h := t.m.Find(id); h != nil {
+		return h.Value.Of(t.m.Buf)
+	}
+	return nil
+}
+
+// AppendRedacted implements policy.Excerpter: the message at hand, for people.
+func (t *task) AppendRedacted(dst []byte) []byte { return sip.Redact(dst, t.m.Buf) }
 
 // createsDialog reports whether a request may create a dialog, so that we must
 // stay in its path (RFC 3261 §16.6 step 4). Methods that we do not know may.
@@ -140,14 +211,19 @@ func createsDialog(m *sip.Message) bool {
 }
 
 // transmit completes the edits that every forwarded request gets and sends it.
-// rr describes the outside flow for Record-Route, nil if none is due.
+// rr describes the outside flow for Record-Route, nil if none is due; its payload is the
+// token of the alias that To had, if any.
 func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) {
 	t.markReceived()
 	t.forwardsLess()
 
 	at := t.m.Headers[0].Line.Off
 	t.e.Begin(sip.Span{Off: at, End: at})
-	t.pushVia(h.face, b, via, payload)
+	if via.Side == flow.Outside {
+		t.pushVia(h.face, b, via, t.stamp())
+	} else {
+		t.pushVia(h.face, b, via, payload)
+	}
 	if rr != nil {
 		t.recordRoute(h.face, rr, payload)
 		if !h.face.same(t.from.face) {

@@ -59,11 +59,14 @@ type Settings struct {
 	// Trunks are the prefixes of carriers, whose requests inside a dialog follow
 	// their URIs instead of the flow they came over.
 	Trunks *iplist.Set
+	// Shield drops a 401 or 407 that is not a trunk's on its way to a PBX.
+	Shield bool
 }
 
 // A live value is the Settings in force, immutable.
 type live struct {
 	path   bool
+	shield bool
 	trunks *iplist.Set
 }
 
@@ -84,6 +87,7 @@ type Server struct {
 	live     atomic.Pointer[live]
 	locals   locals
 	streams  flow.Streams
+	proofs   proofs
 	trunks   trunkConns
 	tasks    sync.Pool
 	slow     chan struct{}
@@ -107,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, eps: eps, key: cfg.Key, engine: cfg.Engine, pool: cfg.Pool,
 		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
-		slow: make(chan struct{}, slowLane),
+		slow: make(chan struct{}, slowLane), proofs: newProofs(),
 	}
 	if s.events == nil {
 		s.events = new(event.Bus)
@@ -151,7 +155,7 @@ func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrP
 
 // Reload puts new Settings into force; messages in flight keep the old ones.
 func (s *Server) Reload(set Settings) {
-	s.live.Store(&live{path: set.Path, trunks: set.Trunks})
+	s.live.Store(&live{path: set.Path, trunks: set.Trunks, shield: set.Shield})
 	s.locals.forget()
 }
 

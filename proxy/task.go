@@ -6,6 +6,7 @@ import (
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/policy/gate"
+	"sipward/policy/scanner"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
 	"sipward/sip"
@@ -26,11 +27,15 @@ type task struct {
 	live *live // configuration in force, taken once a message
 
 	route   routes
-	account sip.Span // user@host of the account that the request is about
+	account []byte // user@host of the account that the message is about, see accountOf
 
-	event   event.Event
-	req     policy.Request
-	outcome policy.Outcome
+	event      event.Event
+	req        policy.Request
+	scan       scanner.Message
+	outcome    policy.Outcome
+	stamped    []byte // see stamp
+	target     []byte // user@host of the Request-URI
+	retryAfter int    // s, for the next answer
 
 	buf     []byte // scratch for hashing and formatting
 	payload []byte // of the token parsed last
@@ -119,7 +124,7 @@ func (t *task) flowToken(kind flow.Kind, pbx uint16) flow.Token {
 	}
 	if c := t.from.conn; c != nil {
 		tok.Stream, tok.Conn = true, c.ID()
-		tok.Who = uint32(t.s.key.Hash(t.account.Of(t.m.Buf)))
+		tok.Who = uint32(t.s.key.Hash(t.account))
 	}
 	return tok
 }

@@ -90,7 +90,7 @@ func (t *task) publish(v policy.Verdict, r policy.Reason, detail string) {
 	}
 	if len(m.Buf) > 0 {
 		ev.Method, ev.Status = m.Method.String(), uint16(m.Status)
-		ev.Account.Set(t.account.Of(m.Buf))
+		ev.Account.Set(t.account)
 	}
 	ev.Detail.SetString(detail)
 	t.s.events.Publish(ev)

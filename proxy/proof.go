@@ -1,0 +1,256 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"sipward/policy"
+	"sipward/proxy/flow"
+	"sipward/sip"
+)
+
+// UDP sources can be forged. A request proves its own when it echoes something that
+// only we or the PBX have sent to that address: the nonce of a challenge that passed
+// through us, or the To tag of a response. Both are remembered for a while, as keyed
+// hashes, in fixed memory; those of sources in good standing apart from the others', so
+// that a flood of strangers does not make us forget them.
+type proofs struct {
+	nonces [2]*flow.Memory // issued to an address: strangers, others
+	issued [2]*flow.Memory // issued to anybody
+	tags   [2]*flow.Memory // To tags sent to an address
+}
+
+const (
+	// Challenges wait for their answer for a moment, and phones use a nonce again for
+	// as long as the PBX lets them.
+	proofLife     = int64(time.Hour)
+	strangerProof = 1 << 18 // keys in each memory, 16 bytes each
+	knownProof    = 1 << 16
+)
+
+func newProofs() (p proofs) {
+	for i, n := range [2]int{strangerProof, knownProof} {
+		p.nonces[i], p.issued[i], p.tags[i] = flow.NewMemory(n), flow.NewMemory(n), flow.NewMemory(n)
+	}
+	return p
+}
+
+// withQOP marks the key of a nonce whose challenge offered a qop. The bit is not among
+// those that choose a bucket.
+const withQOP = 1 << 63
+
+// proofKey hashes what was echoed together with the address that it was sent to.
+func (t *task) proofKey(kind byte, text []byte, addr netip.Addr) uint64 {
+	h := append(t.buf[:0], kind)
+	h = append(h, text...)
+	if addr.IsValid() {
+		a := addr.As16()
+		h = append(h, a[:]...)
+	}
+	t.buf = h
+	return t.s.key.Hash(h) &^ withQOP
+}
+
+// tagText is a To tag together with the dialog that it belongs to.
+func (t *task) tagKey(addr netip.Addr) uint64 {
+	m := &t.m
+	h := append(t.wire[:0], m.To.Tag.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.From.Tag.Of(m.Buf)...)
+	h = append(h, 0)
+	h = append(h, m.CallID.Of(m.Buf)...)
+	t.wire = h
+	return t.proofKey('t', h, addr)
+}
+
+// memory says in which of the two memories a source is remembered.
+func (t *task) memory(addr netip.Addr) int {
+	if t.s.engine.Standing(addr, t.now) == policy.Stranger {
+		return 0
+	}
+	return 1
+}
+
+// noteChallenge remembers the nonces of a 401 or 407 that goes to addr, and reports
+// whether one of them says stale=true.
+func (t *task) noteChallenge(addr netip.Addr) (stale bool) {
+	m := &t.m
+	which := t.memory(addr)
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		if h.ID != sip.HeaderWWWAuthenticate && h.ID != sip.HeaderProxyAuthenticate {
+			continue
+		}
+		c, fault := sip.ParseChallenge(m.Buf, h.Value)
+		if fault != sip.OK || !c.Digest {
+			continue
+		}
+		stale = stale || c.Stale
+		var qop uint64
+		if !c.QOP.Empty() {
+			qop = withQOP
+		}
+		nonce := c.Nonce.Of(m.Buf)
+		t.s.proofs.nonces[which].Add(t.proofKey('n', nonce, addr)|qop, t.now, t.now+proofLife)
+		t.s.proofs.issued[which].Add(t.proofKey('i', nonce, netip.Addr{}), t.now, t.now+proofLife)
+	}
+	return stale
+}
+
+// noteTag remembers the To tag of a response that goes to addr.
+func (t *task) noteTag(addr netip.Addr) {
+	if !t.m.To.Tag.Empty() {
+		t.s.proofs.tags[t.memory(addr)].Add(t.tagKey(addr), t.now, t.now+proofLife)
+	}
+}
+
+// proofNonce finds out where the nonce of the request's credentials comes from.
+func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qop bool) {
+	key := t.proofKey('n', nonce, addr)
+	for i := range t.s.proofs.nonces {
+		for _, bit := range [...]uint64{0, withQOP} {
+			if t.s.proofs.nonces[i].Has(key|bit, t.now) {
+				return policy.NonceIssued, bit != 0
+			}
+		}
+	}
+	key = t.proofKey('i', nonce, netip.Addr{})
+	for i := range t.s.proofs.issued {
+		if t.s.proofs.issued[i].Has(key, t.now) {
+			return policy.NonceForeign, false
+		}
+	}
+	return policy.NonceUnknown, false
+}
+
+// prove fills in what the request at hand shows about its source. Of several
+// credentials (for several realms) the best nonce counts.
+func (t *task) prove() {
+	m, r := &t.m, &t.req
+	addr := t.from.addr.Addr()
+	r.Proven = t.from.stream()
+	r.InDialog = !m.To.Tag.Empty()
+	if r.InDialog && !r.Proven {
+		key := t.tagKey(addr)
+		r.Proven = t.s.proofs.tags[0].Has(key, t.now) || t.s.proofs.tags[1].Has(key, t.now)
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		if h.ID != sip.HeaderAuthorization && h.ID != sip.HeaderProxyAuthorization {
+			continue
+		}
+		r.HasCredentials = true
+		c, fault := sip.ParseCredentials(m.Buf, h.Value)
+		class, qop := policy.NonceUnknown, false
+		if fault == sip.OK && c.Digest {
+			class, qop = t.proveNonce(c.Nonce.Of(m.Buf), addr)
+			t.scan.QOP, t.scan.CNonce = c.QOP.Of(m.Buf), c.CNonce.Of(m.Buf)
+		}
+		if r.Nonce == policy.NonceNone || better(class, r.Nonce) {
+			r.Nonce = class
+			t.scan.ChallengeKnown, t.scan.ChallengeHadQOP = class == policy.NonceIssued, qop
+		}
+	}
+	r.Proven = r.Proven || r.Nonce == policy.NonceIssued
+}
+
+// better reports whether nonce class a says more for the source than b.
+func better(a, b policy.Nonce) bool {
+	rank := [...]int{policy.NonceNone: 0, policy.NonceUnknown: 1, policy.NonceForeign: 2, policy.NonceIssued: 3}
+	return rank[a] > rank[b]
+}
+
+// A Via of ours carries, as the payload of its token, what the outcome needs to know
+// of its request, so that nothing about the transaction has to be remembered here:
+// a byte of flags, and for OPTIONS whom it asked for.
+const (
+	stampNonce       = 0b0000_0011
+	stampCredentials = 1 << 2
+	stampProven      = 1 << 3
+	stampInDialog    = 1 << 4
+	maxStampTarget   = 64
+)
+
+// stamp packs the request for its Via.
+func (t *task) stamp() []byte {
+	r := &t.req
+	flags := byte(r.Nonce) & stampNonce
+	if r.HasCredentials {
+		flags |= stampCredentials
+	}
+	if r.Proven {
+		flags |= stampProven
+	}
+	if r.InDialog {
+		flags |= stampInDialog
+	}
+	t.stamped = append(t.stamped[:0], flags)
+	if t.m.Method == sip.MethodOptions {
+		t.stamped = append(t.stamped, r.Target[:min(len(r.Target), maxStampTarget)]...)
+	}
+	return t.stamped
+}
+
+// unstamp reads a stamp back into the outcome.
+func (t *task) unstamp(payload []byte) {
+	if len(payload) == 0 {
+		return
+	}
+	o, flags := &t.outcome, payload[0]
+	o.Nonce = policy.Nonce(flags & stampNonce)
+	o.HasCredentials = flags&stampCredentials != 0
+	o.Proven = flags&stampProven != 0
+	o.InDialog = flags&stampInDialog != 0
+	t.stamped = append(t.stamped[:0], payload[1:]...)
+	o.Target = t.stamped
+}
+
+// transaction is our branch as the policy's transaction.
+func (b *branch) transaction() uint64 { return binary.LittleEndian.Uint64(b[:8]) }
+
+// dialogKey is the same for both directions of a dialog.
+func (t *task) dialogKey() uint64 {
+	m := &t.m
+	a := t.s.key.Hash(m.From.Tag.Of(m.Buf))
+	b := t.s.key.Hash(m.To.Tag.Of(m.Buf))
+	return t.s.key.Hash(m.CallID.Of(m.Buf)) ^ (a + b)
+}
+
+// granted returns for how many seconds the registrar's 2xx keeps a binding of the
+// client in tok: the longest of those whose alias leads to its address, or of all if
+// there are no aliases (path: true).
+func (t *task) granted(tok *flow.Token) (longest int64) {
+	m := &t.m
+	byHeader := int64(-1)
+	if h := m.Find(sip.HeaderExpires); h != nil {
+		if n, ok := h.Value.Number(m.Buf); ok {
+			byHeader = int64(n)
+		}
+	}
+	it := m.Values(sip.HeaderContact)
+	for it.Next() {
+		c, fault := sip.ParseNameAddr(m.Buf, it.Value)
+		if fault != sip.OK {
+			continue
+		}
+		if alias, _, _, ok := t.alias(&c.URI); ok && alias.Addr.Addr() != tok.Addr.Addr() || !ok && !t.live.path {
+			continue
+		}
+		n := byHeader
+		if p, found := c.Param(m.Buf, "expires"); found {
+			if v, ok := p.Value.Number(m.Buf); ok {
+				n = int64(v)
+			}
+		}
+		if n < 0 {
+			n = defaultExpires
+		}
+		longest = max(longest, n)
+	}
+	return longest
+}
+
+// defaultExpires is what a registrar grants that says nothing (RFC 3261 §10.2.1.1
+// leaves it to the registrar; an hour is what §10.2 suggests).
+const defaultExpires = 3600

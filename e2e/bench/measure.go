@@ -3,8 +3,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"sipward/e2e/bench/load"
@@ -86,7 +90,7 @@ func (b *bench) pass(flow load.Flow, sources, rate int, points *[]Point) (bool, 
 		}
 		*points = append(*points, p)
 		if !p.Pass {
-			if err := b.settle(); err != nil {
+			if err := errors.Join(b.settle(), b.alive()); err != nil {
 				return false, err
 			}
 		}
@@ -112,6 +116,21 @@ func (b *bench) settle() error {
 		}
 	}
 	return nil
+}
+
+// alive makes sure that overload did not end the subject's work: none of the following figures would
+// mean anything. The stacks of a Go program that hangs go to its log.
+func (b *bench) alive() error {
+	err := b.lab.await(b.proc, b.target)
+	if err == nil {
+		return nil
+	}
+	_ = b.proc.cmd.Process.Signal(syscall.SIGQUIT) // it may have ended
+	time.Sleep(time.Second)
+	kept := filepath.Join(os.TempDir(), "sipward-bench-hang.log")
+	log, rerr := os.ReadFile(b.proc.output)
+	return errors.Join(fmt.Errorf("%s does not answer any more after a step above its maximum (its log is kept as %s): %w", b.name, kept, err),
+		rerr, os.WriteFile(kept, log, 0o644))
 }
 
 type snapshot struct {

@@ -82,7 +82,11 @@ func (c Config) yaml(dir, socket string) string {
 	}
 	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
 	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))
-	b.WriteString("shutdown: {drain: 1s}\nlog: {level: debug}\n" + c.Extra)
+	b.WriteString("shutdown: {drain: 1s}\nlists: {}\n")
+	if !strings.Contains(c.Extra, "log:") {
+		b.WriteString("log: {level: debug}\n")
+	}
+	b.WriteString(c.Extra)
 	return b.String()
 }
 
@@ -161,3 +165,26 @@ func (s *Sipward) KillHard() { s.Kill() }
 
 // Reload asks for the configuration to be read again.
 func (s *Sipward) Reload() error { return s.Signal(syscall.SIGHUP) }
+
+// ForgetKey removes the key of the flow tokens, so that the next start makes another.
+func (s *Sipward) ForgetKey(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(filepath.Dir(s.conf), "state", "token.key")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Edit replaces a text in the configuration file.
+func (s *Sipward) Edit(t *testing.T, old, new string) {
+	t.Helper()
+	b, err := os.ReadFile(s.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		t.Fatalf("no %q in the configuration", old)
+	}
+	if err := os.WriteFile(s.conf, []byte(strings.Replace(string(b), old, new, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,277 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sipward/e2e/lab"
+	"sipward/e2e/phone"
+)
+
+// TestHostile is about what strangers send, and what peers send that they should not.
+func TestHostile(t *testing.T) {
+	lab.Need(t, "kamailio")
+	if direct {
+		t.Skip("Kamailio is not what is attacked here")
+	}
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	s.pbx = s.StartKamailio(t, lab.PBX1)
+	s.start(t, lab.Config{})
+	t.Run("via", s.testForeignVia)
+	t.Run("tokens", s.testTokens)
+	t.Run("responses", s.testResponses)
+	t.Run("inside", s.testInside)
+	t.Run("lists", s.testDenied)
+}
+
+// reasons sums the counters of those reasons.
+func (s *site) reasons(t *testing.T, names ...string) int64 {
+	t.Helper()
+	var sum int64
+	for _, name := range names {
+		sum += must[int64](t)(s.sipward.Count("reasons", name))
+	}
+	return sum
+}
+
+// socket opens a UDP socket in a namespace.
+func socket(t *testing.T, ns *lab.Namespace, at netip.AddrPort) *net.UDPConn {
+	t.Helper()
+	c := must[*net.UDPConn](t)(ns.ListenUDP(at))
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// stranger is an OPTIONS of somebody who writes what he likes into Via.
+func stranger(id, via string) []byte {
+	return fmt.Appendf(nil, "OPTIONS sip:sip.example.com SIP/2.0\r\nVia: %s;branch=z9hG4bK-%s\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:mallory@example.com>;tag=1\r\nTo: <sip:sip.example.com>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", via, id, id)
+}
+
+// testForeignVia: answers go to where a request came from, never to a host that its sender wrote into Via or maddr
+// (RFC 3261 §18.2.2 would have it otherwise, and make sipward a tool against third parties).
+func (s *site) testForeignVia(t *testing.T) {
+	victim, relay := lab.Phone(71), lab.Phone(72)
+	watch := must[*lab.Counter](t)(s.WAN.Count("victims", victim, relay))
+	from := netip.AddrPortFrom(lab.Phone(70), 5062)
+	c := socket(t, s.WAN, from)
+	for i, via := range []string{
+		fmt.Sprintf("SIP/2.0/UDP %v:5066;rport", victim),
+		fmt.Sprintf("SIP/2.0/UDP %v:5062", victim),
+		fmt.Sprintf("SIP/2.0/UDP %v;rport;maddr=%v", from, relay),
+		fmt.Sprintf("SIP/2.0/UDP %v:5062;maddr=%v;ttl=1", victim, relay),
+		fmt.Sprintf("SIP/2.0/UDP %v:5062;received=%v;rport=5066", victim, relay),
+	} {
+		id := fmt.Sprint("via-", i)
+		lab.Poll(t, patience, "an answer to Via: "+via, func() error {
+			if _, err := c.WriteToUDPAddrPort(stranger(id, via), netip.AddrPortFrom(lab.EdgeWAN, 5060)); err != nil {
+				return err
+			}
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			b := make([]byte, 65536)
+			n, err := c.Read(b)
+			if err == nil && !bytes.Contains(b[:n], []byte("branch=z9hG4bK-"+id)) {
+				err = fmt.Errorf("another came: %q", b[:n])
+			}
+			return err
+		})
+	}
+	// And what sipward answers itself.
+	bad := bytes.Replace(stranger("via-bad", fmt.Sprintf("SIP/2.0/UDP %v:5066;maddr=%v", victim, relay)), []byte("Max-Forwards: 70"), []byte("Max-Forwards: 0"), 1)
+	hops := s.reasons(t, "too-many-hops")
+	if _, err := c.WriteToUDPAddrPort(bad, netip.AddrPortFrom(lab.EdgeWAN, 5060)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Poll(t, patience, "Max-Forwards: 0 is counted", func() error {
+		if s.reasons(t, "too-many-hops") == hops {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if n := must[int](t)(watch.Packets()); n != 0 {
+		t.Errorf("%d packets went to the addresses written into Via", n)
+	}
+}
+
+// tamper changes one character in the middle of the token of a URI, and nothing of its form.
+func tamper(t *testing.T, uri string) string {
+	t.Helper()
+	_, user, ok := strings.Cut(uri, ":")
+	user, _, at := strings.Cut(user, "@")
+	if !ok || !at || len(user) < 16 {
+		t.Fatalf("no token in %q", uri)
+	}
+	i := strings.Index(uri, user) + len(user) - 9
+	c := byte('A')
+	if uri[i] == c {
+		c = 'B'
+	}
+	return uri[:i] + string(c) + uri[i+1:]
+}
+
+// testTokens: what leads to phones cannot be forged, by a stranger or by the PBX, and is of no use to strangers.
+func (s *site) testTokens(t *testing.T) {
+	a, b := s.registered(t, udp, "1001", 1), s.registered(t, udp, "1002", 2)
+	out, in := talk(t, a, b)
+	contact := s.contacts(t, "1002", 1)[0]
+	routes := slices.Clone(out.Dialog().Routes)
+	reaches := must[*lab.Counter](t)(s.WAN.Count("reaches", b.Local().Addr()))
+	before := must[int](t)(reaches.Packets())
+	sent := func(r *phone.Request, c *net.UDPConn, to netip.AddrPort) {
+		t.Helper()
+		r.Set("Max-Forwards", "70")
+		r.Set("From", "<sip:mallory@example.com>;tag=1")
+		r.Set("To", "<sip:1002@sip.example.com>")
+		r.Set("Call-ID", fmt.Sprint("token-", time.Now().UnixNano()))
+		r.Set("CSeq", "1 "+r.Method)
+		via := fmt.Sprintf("SIP/2.0/UDP %v;rport;branch=z9hG4bK-%d", c.LocalAddr(), time.Now().UnixNano())
+		if _, err := c.WriteToUDPAddrPort(r.Bytes(via), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(what string, f func(), names ...string) {
+		t.Helper()
+		n := s.reasons(t, names...)
+		f()
+		lab.Poll(t, patience, what+" is counted", func() error {
+			if s.reasons(t, names...) == n {
+				return fmt.Errorf("not under %q: %s", names, must[string](t)(s.sipward.CLI("status")))
+			}
+			return nil
+		})
+	}
+	inside, outside := netip.AddrPortFrom(lab.EdgePBX, 5060), netip.AddrPortFrom(lab.EdgeWAN, 5060)
+	pbx, mallory := socket(t, s.PBX, netip.AddrPortFrom(lab.PBX1, 5099)), socket(t, s.WAN, netip.AddrPortFrom(lab.Phone(70), 0))
+
+	// (A user part that is not an alias of sipward's is just a user part: what is left is a request to sipward itself.)
+	count("a forged alias from the PBX", func() { sent(&phone.Request{Method: "MESSAGE", URI: tamper(t, contact)}, pbx, inside) }, "forged-token", "no-route")
+	// For a stranger such URIs are like any other: his request goes to the PBX, which asks him who he is.
+	for _, r := range []*phone.Request{
+		{Method: "MESSAGE", URI: contact},
+		{Method: "MESSAGE", URI: tamper(t, contact)},
+		{Method: "MESSAGE", URI: b.Contact(), Headers: []phone.Header{{Name: "Route", Value: "<" + tamper(t, phone.AddressURI(routes[0])) + ">"}}},
+		{Method: "BYE", URI: b.Contact(), Headers: []phone.Header{{Name: "Route", Value: "<sip:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@198.51.100.1;lr>"}}},
+	} {
+		sent(r, mallory, outside)
+		_ = mallory.SetReadDeadline(time.Now().Add(patience))
+		answer := make([]byte, 65536)
+		if n := must[int](t)(mallory.Read(answer)); !bytes.HasPrefix(answer[:n], []byte("SIP/2.0 4")) {
+			t.Errorf("a stranger's %s to %s was answered %q", r.Method, r.URI, answer[:n])
+		}
+	}
+	if n := must[int](t)(reaches.Packets()); n != before {
+		t.Errorf("%d packets reached the phone by forged or borrowed tokens", n-before)
+	}
+	want(t, 200)(out.Bye(within(t, patience)))
+	ended(t, in)
+
+	// With another key all tokens of before are stale: the PBX's contact for the phone leads nowhere until it registers again.
+	s.sipward.Stop(patience)
+	s.sipward.ForgetKey(t)
+	s.sipward.Restart(t)
+	before = must[int](t)(reaches.Packets())
+	count("a stale alias", func() {
+		lost := must[*phone.Call](t)(a.Call(within(t, 2*patience), b.AoR()))
+		if r := must[*phone.Received](t)(lost.Answered(within(t, patience))); r.Status() < 400 {
+			t.Errorf("a call over a stale contact was answered %q", r.StartLine())
+		}
+	}, "stale-token", "forged-token", "no-route")
+	if n := must[int](t)(reaches.Packets()); n != before {
+		t.Errorf("%d packets reached the phone by a stale token", n-before)
+	}
+	want(t, 200)(b.Do(within(t, patience), b.Registration(0, "*")))
+	want(t, 200)(b.Register(within(t, patience), 300))
+	out, in = talk(t, a, b)
+	want(t, 200)(out.Bye(within(t, patience)))
+	ended(t, in)
+}
+
+// testResponses: a response whose top Via sipward did not make goes nowhere.
+func (s *site) testResponses(t *testing.T) {
+	victim := lab.Phone(73)
+	watch := must[*lab.Counter](t)(s.WAN.Count("answers", victim))
+	response := func(via string) []byte {
+		return fmt.Appendf(nil, "SIP/2.0 200 OK\r\nVia: %s\r\nVia: SIP/2.0/UDP %v:5060;rport=5060;received=%[2]v;branch=z9hG4bK-v\r\n"+
+			"From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>;tag=2\r\nCall-ID: response\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n", via, victim)
+	}
+	pbx, mallory := socket(t, s.PBX, netip.AddrPortFrom(lab.PBX1, 5099)), socket(t, s.WAN, netip.AddrPortFrom(lab.Phone(70), 0))
+	inside, outside := netip.AddrPortFrom(lab.EdgePBX, 5060), netip.AddrPortFrom(lab.EdgeWAN, 5060)
+	names := []string{"foreign-via", "forged-token", "stale-token", "unmatched-response"}
+	for _, c := range []struct {
+		what, via string
+		from      *net.UDPConn
+		to        netip.AddrPort
+	}{
+		{"a foreign Via from the PBX", "SIP/2.0/UDP 192.0.2.200:5060;branch=z9hG4bK-x", pbx, inside},
+		{"a foreign Via from a stranger", "SIP/2.0/UDP 192.0.2.200:5060;branch=z9hG4bK-x", mallory, outside},
+		{"our Via, but no token, from the PBX", "SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bK-x", pbx, inside},
+		{"our Via, but a made-up token, from the PBX", "SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bKabcdefghijklmnop;sw=EAASVsYzZGeQ0Q8YFjrcMmJfaHryIltf_cIGSA", pbx, inside},
+		{"our Via, but a made-up token, from a stranger", "SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bKabcdefghijklmnop;sw=MAISVssAcQKmyRqItSxT6WJfaHpxyZjjHNFNFw", mallory, outside},
+	} {
+		before := s.reasons(t, names...)
+		if _, err := c.from.WriteToUDPAddrPort(response(c.via), c.to); err != nil {
+			t.Fatal(err)
+		}
+		lab.Poll(t, patience, c.what+" is counted", func() error {
+			if s.reasons(t, names...) == before {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	if n := must[int](t)(watch.Packets()); n != 0 {
+		t.Errorf("%d packets went where made-up responses pointed", n)
+	}
+}
+
+// testInside: who is not a PBX has nothing to say on the inside, even if he can reach it.
+func (s *site) testInside(t *testing.T) {
+	other := socket(t, s.PBX, netip.AddrPortFrom(lab.PBX2, 5099)) // on the PBX's network, but none of the configured
+	watch := must[*lab.Counter](t)(s.WAN.Count("relayed", lab.Phone(74)))
+	before := s.reasons(t, "not-pbx", "no-route")
+	req := bytes.Replace(stranger("inside", "SIP/2.0/UDP 203.0.113.3:5099"), []byte("sip:sip.example.com SIP"), fmt.Appendf(nil, "sip:x@%v SIP", lab.Phone(74)), 1)
+	if _, err := other.WriteToUDPAddrPort(req, netip.AddrPortFrom(lab.EdgePBX, 5060)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Poll(t, patience, "a stranger on the inside is counted", func() error {
+		if s.reasons(t, "not-pbx", "no-route") == before {
+			return fmt.Errorf("not yet: %s", must[string](t)(s.sipward.CLI("status")))
+		}
+		return nil
+	})
+	if n := must[int](t)(watch.Packets()); n != 0 {
+		t.Errorf("%d packets were relayed for him", n)
+	}
+}
+
+// testDenied: the deny list is read again on SIGHUP, and whoever is on it gets no answer.
+func (s *site) testDenied(t *testing.T) {
+	p := s.phone(t, udp, "1003", 75)
+	want(t, 401)(p.Once(within(t, patience), p.Registration(300, "<"+p.Contact()+">")))
+	s.sipward.Edit(t, "lists: {}", fmt.Sprintf("lists: {deny: [%q]}", p.Local().Addr()))
+	before := s.reasons(t, "deny-list")
+	if err := s.sipward.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	lab.Poll(t, patience, "the phone is denied", func() error {
+		if err := p.Send(stranger("denied", fmt.Sprintf("SIP/2.0/UDP %v", p.Local()))); err != nil {
+			return err
+		}
+		if s.reasons(t, "deny-list") == before {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	ok := s.phone(t, udp, "1003", 76)
+	want(t, 401)(ok.Once(within(t, patience), ok.Registration(300, "<"+ok.Contact()+">")))
+}

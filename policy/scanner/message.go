@@ -1,0 +1,233 @@
+package scanner
+
+import "bytes"
+
+// Message is what the signatures look at. The slices point into the message and
+// are needed during the call only. What a message does not have stays empty.
+type Message struct {
+	Method     []byte
+	RequestURI []byte
+	UserAgent  []byte
+	Server     []byte
+
+	FromDisplay, FromUser, FromHost, FromTag []byte // a display name may keep its quotes
+	ToDisplay, ToUser, ToHost                []byte
+
+	CallID    []byte
+	Contact   []byte // the value of the first Contact as it stands
+	ViaHost   []byte // of the topmost Via
+	ViaBranch []byte // of the topmost Via
+	Accept    []byte // the value of the first Accept
+
+	QOP, CNonce []byte // of the credentials
+
+	// ChallengeKnown says that the challenge which the credentials answer is
+	// known, ChallengeHadQOP that it offered a qop. Without the first, nothing is
+	// concluded from the second.
+	ChallengeKnown, ChallengeHadQOP bool
+}
+
+// field is a part of a message that a condition looks at.
+type field uint8
+
+const (
+	fieldMethod field = iota
+	fieldRequestURI
+	fieldRequestUser
+	fieldRequestHost
+	fieldUserAgent
+	fieldServer
+	fieldFromDisplay
+	fieldFromUser
+	fieldFromHost
+	fieldFromTag
+	fieldToDisplay
+	fieldToUser
+	fieldToHost
+	fieldCallID
+	fieldContact
+	fieldContactUser
+	fieldContactHost
+	fieldViaHost
+	fieldViaBranch
+	fieldAccept
+	fieldQOP
+	fieldCNonce
+	fieldChallenge
+	fieldCount
+)
+
+// fieldNames returns the names of the fields in signature files, by field.
+func fieldNames() []string {
+	return []string{
+		"method", "request-uri", "request-user", "request-host", "user-agent", "server",
+		"from-display", "from-user", "from-host", "from-tag", "to-display", "to-user", "to-host",
+		"call-id", "contact", "contact-user", "contact-host", "via-host", "via-branch",
+		"accept", "qop", "cnonce", "challenge",
+	}
+}
+
+// The values of the field challenge.
+const (
+	challengeQOP   = "qop"
+	challengeNoQOP = "no-qop"
+)
+
+// parts holds what has to be cut out of a message before it can be looked at.
+type parts struct {
+	contactUser, contactHost, requestUser, requestHost []byte
+	challenge                                          []byte
+}
+
+// value returns a field. The parts that the field needs must have been cut.
+func (m *Message) value(f field, p *parts) []byte {
+	switch f {
+	case fieldMethod:
+		return m.Method
+	case fieldRequestURI:
+		return m.RequestURI
+	case fieldRequestUser:
+		return p.requestUser
+	case fieldRequestHost:
+		return p.requestHost
+	case fieldUserAgent:
+		return m.UserAgent
+	case fieldServer:
+		return m.Server
+	case fieldFromDisplay:
+		return unquoted(m.FromDisplay)
+	case fieldFromUser:
+		return m.FromUser
+	case fieldFromHost:
+		return m.FromHost
+	case fieldFromTag:
+		return m.FromTag
+	case fieldToDisplay:
+		return unquoted(m.ToDisplay)
+	case fieldToUser:
+		return m.ToUser
+	case fieldToHost:
+		return m.ToHost
+	case fieldCallID:
+		return m.CallID
+	case fieldContact:
+		return m.Contact
+	case fieldContactUser:
+		return p.contactUser
+	case fieldContactHost:
+		return p.contactHost
+	case fieldViaHost:
+		return m.ViaHost
+	case fieldViaBranch:
+		return m.ViaBranch
+	case fieldAccept:
+		return m.Accept
+	case fieldQOP:
+		return unquoted(m.QOP)
+	case fieldCNonce:
+		return m.CNonce
+	case fieldChallenge:
+		return p.challenge
+	}
+	return nil
+}
+
+// slot returns where a field of an example is kept, nil for a field that is cut
+// out of another one.
+func (m *Message) slot(f field) *[]byte {
+	switch f {
+	case fieldMethod:
+		return &m.Method
+	case fieldRequestURI:
+		return &m.RequestURI
+	case fieldUserAgent:
+		return &m.UserAgent
+	case fieldServer:
+		return &m.Server
+	case fieldFromDisplay:
+		return &m.FromDisplay
+	case fieldFromUser:
+		return &m.FromUser
+	case fieldFromHost:
+		return &m.FromHost
+	case fieldFromTag:
+		return &m.FromTag
+	case fieldToDisplay:
+		return &m.ToDisplay
+	case fieldToUser:
+		return &m.ToUser
+	case fieldToHost:
+		return &m.ToHost
+	case fieldCallID:
+		return &m.CallID
+	case fieldContact:
+		return &m.Contact
+	case fieldViaHost:
+		return &m.ViaHost
+	case fieldViaBranch:
+		return &m.ViaBranch
+	case fieldAccept:
+		return &m.Accept
+	case fieldQOP:
+		return &m.QOP
+	case fieldCNonce:
+		return &m.CNonce
+	}
+	return nil
+}
+
+// splitURI cuts user and host out of a URI, with or without display name and
+// angle brackets around it. It does not judge: of what is no SIP URI it returns
+// anything or nothing.
+func splitURI(v []byte) (user, host []byte) {
+	if len(v) > 0 && v[0] == '"' {
+		// A quoted display name may hold any of the characters looked for below.
+		v = v[1:]
+		for i := 0; i < len(v); i++ {
+			if v[i] == '\\' {
+				i++
+			} else if v[i] == '"' {
+				v = v[i+1:]
+				break
+			}
+		}
+	}
+	if i := bytes.IndexByte(v, '<'); i >= 0 {
+		v = v[i+1:]
+	}
+	i := bytes.IndexByte(v, ':')
+	if i < 0 {
+		return nil, nil
+	}
+	v = v[i+1:]
+	if i := bytes.IndexByte(v, '@'); i >= 0 {
+		user, v = v[:i], v[i+1:]
+		if i := bytes.IndexByte(user, ':'); i >= 0 {
+			user = user[:i] // without a password
+		}
+	}
+	return user, hostOf(v)
+}
+
+// hostOf returns the host that v begins with; an IPv6 reference keeps its brackets.
+func hostOf(v []byte) []byte {
+	for i, c := range v {
+		switch c {
+		case '[':
+			if end := bytes.IndexByte(v, ']'); i == 0 && end > 0 {
+				return v[:end+1]
+			}
+		case ':', ';', '?', '>', ',', ' ', '\t', '\r', '\n':
+			return v[:i]
+		}
+	}
+	return v
+}
+
+// unquoted returns v without the quotes around it.
+func unquoted(v []byte) []byte {
+	if n := len(v); n >= 2 && v[0] == '"' && v[n-1] == '"' {
+		return v[1 : n-1]
+	}
+	return v
+}

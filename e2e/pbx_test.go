@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"sipward/e2e/lab"
@@ -43,6 +44,22 @@ func TestKamailio(t *testing.T) {
 	s.start(t, lab.Config{})
 	s.suite(t)
 	s.hardships(t)
+}
+
+// TestIPv6 has IPv6 on both sides of sipward (the suites have IPv6 phones of an IPv4 PBX).
+func TestIPv6(t *testing.T) {
+	lab.Need(t, "kamailio")
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	s.pbx = s.StartKamailio(t, lab.PBX1)
+	s.start(t, lab.Config{PBX: []string{netip.AddrPortFrom(lab.PBX1v6, 5060).String()}})
+	for _, w := range []wire{udp6, tcp6} {
+		t.Run(w.String(), func(t *testing.T) {
+			s.testRegister(t, w)
+			s.testCall(t, w)
+			s.testBig(t, w)
+		})
+	}
 }
 
 // suite is what must hold for every PBX. Its parts run one after the other.

@@ -32,6 +32,7 @@ const (
 	ReasonGuessesInFlight
 	ReasonInviteLimit
 	ReasonDigestLeak
+	ReasonUniform
 	ReasonOverload
 
 	// What arrived is not a message that can be forwarded.
@@ -97,6 +98,7 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonUnprovenNonce:   {"unproven-nonce", "The credentials answer a challenge that was never sent to this source, and too many such messages came in its name."},
 	ReasonGuessesInFlight: {"guesses-in-flight", "So many requests with credentials still wait for their answers that one more could exceed the limit of failures; the phone repeats the request."},
 	ReasonInviteLimit:     {"invite-limit", "The source has more calls being set up at the same time than the invite limit allows."},
+	ReasonUniform:         {"uniform", "The answer would have told a stranger whether the account exists; he got the challenge that everybody gets."},
 	ReasonDigestLeak:      {"digest-leak", "A phone answered the PBX with a challenge for its password, which only a registrar does; the answer was dropped so that the PBX gives nothing away."},
 	ReasonOverload:        {"overload", "Strangers together sent more than their share while sipward was busy; sources in good standing went first."},
 

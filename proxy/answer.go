@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"net/netip"
 	"strconv"
 
 	"sipward/policy"
@@ -42,26 +41,9 @@ func (t *task) isOurTag(tag sip.Span) bool {
 // answer sends a response of our own to the request at hand. detail, if any, goes
 // into a Warning that says what was wrong (RFC 3261 §20.43).
 func (t *task) answer(code int, phrase, detail string) {
-	b := t.appendAnswer(t.wire[:0], code, phrase, detail)
-	t.wire = b
-	if c := t.from.conn; c != nil {
-		c.Send(b) // a closed connection needs no answer
-		return
-	}
-	if len(b) > maxDatagram {
-		return
-	}
-	local := netip.Addr{}
-	if t.from.ep.wildcard {
-		local = t.from.local
-	}
-	dst := t.replyAddr()
-	if t.out != nil {
-		n := copy(t.out.Slot(t.from.ep.listener)[:maxDatagram], b)
-		t.out.Push(t.from.ep.listener, n, dst, local)
-		return
-	}
-	t.s.udp.WriteTo(t.from.ep.listener, b, dst, local) // counted by netio
+	t.wire = t.appendAnswer(t.wire[:0], code, phrase, detail)
+	back := hop{face: t.from.face, addr: t.replyAddr(), conn: t.from.conn}
+	t.sendBytes(&back, t.wire) // what cannot be sent is counted there
 }
 
 func (t *task) appendAnswer(b []byte, code int, phrase, detail string) []byte {

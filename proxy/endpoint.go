@@ -51,6 +51,14 @@ func (f face) appendHostPort(dst []byte) []byte {
 	return f.ep.addr.AppendTo(dst)
 }
 
+// source is the address to send from: that of a wildcard endpoint must be said.
+func (f face) source() netip.Addr {
+	if f.ep.wildcard {
+		return f.local
+	}
+	return netip.Addr{}
+}
+
 // same reports whether both faces are written alike, so that one Record-Route
 // serves both sides.
 func (f face) same(g face) bool {

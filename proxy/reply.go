@@ -27,7 +27,13 @@ func (t *task) response() {
 		return
 	}
 	t.accountOf()
-	if !t.observed(&tok, payload, &b) {
+	d := t.observed(&tok, payload, &b)
+	switch {
+	case d.Verdict != policy.Pass:
+		t.note(d.Verdict, d.Reason, "")
+		return
+	case d.Uniform && t.sendUniform(&h, &tok):
+		t.note(policy.Pass, policy.ReasonUniform, "")
 		return
 	}
 	if m.Method == sip.MethodRegister && m.Status/100 == 2 {
@@ -70,14 +76,13 @@ func (t *task) restoreCaller() {
 }
 
 // observed tells the policy what came of a request; the token says who is charged. It
-// reports whether the response goes on.
-func (t *task) observed(tok *flow.Token, payload []byte, b *branch) bool {
+// returns what is to happen to the response.
+func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decision {
 	m := &t.m
 	challenge := m.Status == 401 || m.Status == 407
 	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
 		// Only carriers may ask a PBX for its password.
-		t.note(policy.Drop, policy.ReasonDigestLeak, "")
-		return false
+		return policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonDigestLeak}
 	}
 	o := &t.outcome
 	*o = policy.Outcome{
@@ -100,12 +105,7 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch) bool {
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)
 	}
-	d := t.s.engine.Observe(o, t.now)
-	if d.Verdict != policy.Pass {
-		t.note(d.Verdict, d.Reason, "")
-		return false
-	}
-	return true
+	return t.s.engine.Observe(o, t.now)
 }
 
 // noteSent remembers what a response gives the client to echo, and what it grants.
@@ -114,6 +114,7 @@ func (t *task) noteSent(tok *flow.Token, challenge bool) {
 	switch {
 	case challenge:
 		t.outcome.Stale = t.noteChallenge(tok.Addr.Addr())
+		t.learnForm()
 	case m.Method == sip.MethodRegister && m.Status/100 == 2:
 		t.outcome.Expires = t.granted(tok)
 	}

@@ -88,6 +88,7 @@ type Server struct {
 	locals   locals
 	streams  flow.Streams
 	proofs   proofs
+	forms    forms
 	trunks   trunkConns
 	tasks    sync.Pool
 	slow     chan struct{}

@@ -156,17 +156,28 @@ func (t *task) send(h *hop) bool {
 	if t.e.Size() > maxDatagram {
 		return false
 	}
-	local := netip.Addr{}
-	if h.ep.wildcard {
-		local = h.local
-	}
 	if t.out != nil {
 		n := len(t.e.AppendTo(t.out.Slot(h.ep.listener)))
-		t.out.Push(h.ep.listener, n, h.addr, local)
+		t.out.Push(h.ep.listener, n, h.addr, h.source())
 		return true
 	}
 	t.wire = t.e.AppendTo(t.wire[:0])
-	return t.s.udp.WriteTo(h.ep.listener, t.wire, h.addr, local) == nil
+	return t.s.udp.WriteTo(h.ep.listener, t.wire, h.addr, h.source()) == nil
+}
+
+// sendBytes writes a message of our own making to h.
+func (t *task) sendBytes(h *hop, b []byte) bool {
+	switch {
+	case h.ep.stream():
+		return h.conn.Send(b) == nil
+	case len(b) > maxDatagram:
+		return false
+	case t.out != nil:
+		n := copy(t.out.Slot(h.ep.listener)[:maxDatagram], b)
+		t.out.Push(h.ep.listener, n, h.addr, h.source())
+		return true
+	}
+	return t.s.udp.WriteTo(h.ep.listener, b, h.addr, h.source()) == nil
 }
 
 // maxDatagram is the most that one UDP datagram over IPv4 can hold.

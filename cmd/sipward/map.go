@@ -48,21 +48,6 @@ func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
 	return iplist.New(entries), errors.Join(errs...)
 }
 
-// policyConfig maps the rules of a configuration.
-func policyConfig(c *configuration, workers int) policy.Config {
-	threshold := c.conf.Malformed.Count
-	if k := c.conf.Malformed.Action.Kind; k == conf.ActionWatch || k == conf.ActionNotify || k == conf.ActionOff {
-		threshold = 0
-	}
-	return policy.Config{
-		Allow: c.allow, Deny: c.deny, PBX: c.pbx, Trunks: c.trunks,
-		Flood:     policy.Flood{Rate: float64(c.conf.Flood.Rate), Burst: c.conf.Flood.Burst},
-		Malformed: policy.Malformed{Threshold: threshold, Period: c.conf.Malformed.Period},
-		Workers:   workers,
-		IPv6Bits:  c.conf.IPv6SourcePrefix,
-	}
-}
-
 // proxyListeners maps listeners with what they advertise.
 func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised) []proxy.Listener {
 	var out []proxy.Listener

@@ -200,7 +200,7 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 }
 
 func settings(c *configuration) proxy.Settings {
-	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks}
+	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Shield: c.conf.DigestLeakShield}
 }
 
 func urls(list []conf.Listener) []string {

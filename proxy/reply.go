@@ -26,6 +26,9 @@ func (t *task) response() {
 		t.note(policy.Drop, policy.ReasonStaleToken, "")
 		return
 	}
+	if t.lane != nil && tok.Side == flow.Outside {
+		t.lane.answered.Add(1)
+	}
 	t.accountOf()
 	d := t.observed(&tok, payload, &b)
 	switch {

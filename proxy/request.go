@@ -239,6 +239,9 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 		t.note(policy.Drop, policy.ReasonUpstreamError, "")
 		return
 	}
+	if t.lane != nil && h.towards == flow.Inside && t.m.Method != sip.MethodAck {
+		t.lane.asked.Add(1)
+	}
 	t.note(policy.Pass, policy.ReasonPass, "")
 }
 

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,9 @@ type Settings struct {
 	Trunks *iplist.Set
 	// Shield drops a 401 or 407 that is not a trunk's on its way to a PBX.
 	Shield bool
+	// Strangers is what all sources without good standing may send together in
+	// messages per second; 0: as much as sipward and the PBXes keep up with.
+	Strangers int
 }
 
 // A live value is the Settings in force, immutable.
@@ -89,6 +93,7 @@ type Server struct {
 	streams  flow.Streams
 	proofs   proofs
 	forms    forms
+	overload overload
 	trunks   trunkConns
 	tasks    sync.Pool
 	slow     chan struct{}
@@ -117,6 +122,9 @@ func New(cfg Config) (*Server, error) {
 	if s.events == nil {
 		s.events = new(event.Bus)
 	}
+	for range len(eps.udp) * max(cfg.UDP.Workers, 1) {
+		s.overload.lanes = append(s.overload.lanes, new(lane))
+	}
 	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0)) }
 	s.Reload(cfg.Settings)
 	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
@@ -126,6 +134,11 @@ func New(cfg Config) (*Server, error) {
 		s.udp.Close()
 		return nil, err
 	}
+	for i := range eps.udp {
+		for w := range max(cfg.UDP.Workers, 1) {
+			s.overload.fill = append(s.overload.fill, func() float64 { return s.udp.QueueFill(i, w) })
+		}
+	}
 	for i, e := range eps.udp { // the real port where 0 was asked for
 		e.addr = s.udp.LocalAddr(i)
 	}
@@ -133,6 +146,11 @@ func New(cfg Config) (*Server, error) {
 		e.addr = s.tcp.LocalAddr(i)
 	}
 	return s, nil
+}
+
+// newLane returns the lane of a worker.
+func (s *Server) newLane(listener, worker int) *lane {
+	return s.overload.lanes[listener*max(s.cfg.UDP.Workers, 1)+worker]
 }
 
 func addrs(eps []*endpoint) []netip.AddrPort {
@@ -157,6 +175,8 @@ func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrP
 // Reload puts new Settings into force; messages in flight keep the old ones.
 func (s *Server) Reload(set Settings) {
 	s.live.Store(&live{path: set.Path, trunks: set.Trunks, shield: set.Shield})
+	s.overload.static.Store(int64(set.Strangers))
+	s.overload.set(math.Inf(1)) // the controller goes on from there
 	s.locals.forget()
 }
 
@@ -166,6 +186,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	s.ctx = ctx
 	group.Go(func() error { return s.forgetLocals(ctx) })
+	group.Go(func() error { return s.overload.run(ctx) })
 	group.Go(func() error { return s.udp.Run(ctx, s.newWorker) })
 	group.Go(func() error { return s.tcp.Run(ctx, s) })
 	err := group.Wait()

@@ -19,6 +19,7 @@ type task struct {
 	s     *Server
 	shard *policy.Shard // of the counters
 	out   *netio.Output // batched sending; nil outside a UDP worker
+	lane  *lane         // of the worker; nil outside one
 	now   int64         // Unix nanoseconds, taken once a batch
 
 	m    sip.Message

@@ -3,6 +3,7 @@ package proxy
 import (
 	"sipward/policy"
 	"sipward/policy/event"
+	"sipward/policy/gate"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
 )
@@ -17,7 +18,7 @@ var _ netio.DatagramHandler = (*worker)(nil)
 
 func (s *Server) newWorker(listener, n int, out *netio.Output) netio.DatagramHandler {
 	t := newTask(s, s.engine.Counters().Shard(1+n))
-	t.out = out
+	t.out, t.lane = out, s.newLane(listener, n)
 	return &worker{task: t, ep: s.eps.udp[listener]}
 }
 
@@ -73,8 +74,21 @@ func (t *task) admitted() bool {
 		t.note(d.Verdict, d.Reason, "")
 		return false
 	}
+	if t.lane != nil && t.from.gate == gate.Pass && !t.inBudget() {
+		t.note(policy.Drop, policy.ReasonOverload, "")
+		return false
+	}
 	t.from.trunk = t.live.trunks.Contains(t.from.addr.Addr())
 	return true
+}
+
+// inBudget reports whether a datagram from outside is a known source's, or within what
+// strangers may send together.
+func (t *task) inBudget() bool {
+	o := &t.s.overload
+	return o.limit.Load() == 0 && o.take(t.lane, t.now) ||
+		t.s.engine.Standing(t.from.addr.Addr(), t.now) != policy.Stranger ||
+		o.take(t.lane, t.now)
 }
 
 // publish shows a decision on the event bus.

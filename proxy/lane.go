@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Two lanes under load: sources in good standing are never limited here, strangers
+// together have a budget. It is what the configuration says, or less: when a receive
+// queue fills, or the PBXes answer fewer requests than they are sent, strangers are
+// dropped first, before they are parsed, so that no forged flood costs a registered
+// phone a message.
+
+// A lane is one worker's share of the strangers' budget, and what the controller
+// wants to know of the worker. The worker alone writes it; it fills its cache lines.
+type lane struct {
+	tokens float64
+	last   int64
+
+	strangers atomic.Uint64 // let in
+	asked     atomic.Uint64 // requests sent to PBXes that must be answered
+	answered  atomic.Uint64 // responses that came back
+	_         [80]byte
+}
+
+// overload is the controller and the budget that it sets.
+type overload struct {
+	lanes  []*lane
+	fill   []func() float64
+	static atomic.Int64 // messages per second, from the configuration; 0: none
+	// limit is the budget in force for each lane in messages per second, as the bits of
+	// a float64; 0: none.
+	limit atomic.Uint64
+}
+
+const (
+	controlEvery = 20 * time.Millisecond
+	// queueHigh is how full a receive queue may be before strangers are held back.
+	queueHigh = 0.2
+	// minAsked is how many requests in an interval say something about the PBXes.
+	minAsked = 20
+	// answeredLow is the share of answers below which a PBX is behind.
+	answeredLow = 0.7
+	// leastStrangers is what strangers always may send together, per second: a phone
+	// that has just been switched on is a stranger, too.
+	leastStrangers = 100
+	// relax is how much the budget grows in each quiet interval.
+	relax = 1.05
+)
+
+// take reports whether a stranger's message is within the worker's budget.
+func (o *overload) take(l *lane, now int64) bool {
+	limit := math.Float64frombits(o.limit.Load())
+	if limit == 0 {
+		l.strangers.Add(1)
+		return true
+	}
+	l.tokens = min(l.tokens+float64(now-l.last)/1e9*limit, max(limit/10, 1))
+	l.last = now
+	if l.tokens < 1 {
+		return false
+	}
+	l.tokens--
+	l.strangers.Add(1)
+	return true
+}
+
+// run adapts the budget until ctx ends.
+func (o *overload) run(ctx context.Context) error {
+	tick := time.NewTicker(controlEvery)
+	defer tick.Stop()
+	var before totals
+	budget := math.Inf(1)
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			sum := o.totals()
+			d := sum.minus(before)
+			budget = o.adapt(budget, d, now.Sub(last).Seconds())
+			before, last = sum, now
+			o.set(budget)
+		}
+	}
+}
+
+// adapt halves the budget while sipward or a PBX is behind, and lets it grow again.
+func (o *overload) adapt(budget float64, d totals, seconds float64) float64 {
+	rate := float64(d.strangers) / max(seconds, 1e-3)
+	behind := d.asked >= minAsked && float64(d.answered) < answeredLow*float64(d.asked)
+	for _, fill := range o.fill {
+		behind = behind || fill() > queueHigh
+	}
+	if behind {
+		return max(min(budget, rate)/2, leastStrangers)
+	}
+	budget *= relax
+	if budget > 4*rate+1e4 {
+		return math.Inf(1) // nobody comes near it
+	}
+	return budget
+}
+
+// set puts a budget in force, the configured one if that is less.
+func (o *overload) set(budget float64) {
+	if static := o.static.Load(); static > 0 {
+		budget = min(budget, float64(static))
+	}
+	if math.IsInf(budget, 1) {
+		o.limit.Store(0)
+		return
+	}
+	o.limit.Store(math.Float64bits(budget / float64(max(len(o.lanes), 1))))
+}
+
+// totals are the sums over all lanes.
+type totals struct{ strangers, asked, answered uint64 }
+
+func (o *overload) totals() (t totals) {
+	for _, l := range o.lanes {
+		t.strangers += l.strangers.Load()
+		t.asked += l.asked.Load()
+		t.answered += l.answered.Load()
+	}
+	return t
+}
+
+func (t totals) minus(u totals) totals {
+	return totals{t.strangers - u.strangers, t.asked - u.asked, t.answered - u.answered}
+}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// budget returns what all lanes together may pass per second; +Inf without a limit.
+func (o *overload) budget() float64 {
+	bits := o.limit.Load()
+	if bits == 0 {
+		return math.Inf(1)
+	}
+	return math.Float64frombits(bits) * float64(len(o.lanes))
+}
+
+// TestOverloadPBXBehind: a PBX that answers half of what it is asked has strangers
+// held back within a few intervals, and let go again when it has caught up.
+func TestOverloadPBXBehind(t *testing.T) {
+	o := &overload{lanes: []*lane{new(lane), new(lane)}}
+	budget := math.Inf(1)
+	for range 5 {
+		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 200}, 0.02)
+	}
+	if o.set(budget); o.budget() > 2000 {
+		t.Errorf("after 100 ms strangers may still send %.0f/s", o.budget())
+	}
+	for range 200 {
+		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 100}, 0.02)
+	}
+	if o.set(budget); o.budget() < leastStrangers {
+		t.Errorf("strangers are shut out: %.0f/s", o.budget())
+	}
+	for range 500 {
+		budget = o.adapt(budget, totals{strangers: 2, asked: 400, answered: 400}, 0.02)
+	}
+	if o.set(budget); !math.IsInf(o.budget(), 1) {
+		t.Errorf("ten quiet seconds later strangers are held to %.0f/s", o.budget())
+	}
+}
+
+// TestOverloadQueue: a receive queue that fills is enough.
+func TestOverloadQueue(t *testing.T) {
+	fill := 0.5
+	o := &overload{lanes: []*lane{new(lane)}, fill: []func() float64{func() float64 { return 0 }, func() float64 { return fill }}}
+	if b := o.adapt(math.Inf(1), totals{strangers: 2000}, 0.02); b > 50_000 {
+		t.Errorf("budget %.0f/s", b)
+	}
+	fill = 0
+	if b := o.adapt(1000, totals{strangers: 20}, 0.02); b <= 1000 {
+		t.Errorf("budget %.0f/s does not grow in quiet", b)
+	}
+}
+
+// TestOverloadStatic: the configured budget holds whatever the load.
+func TestOverloadStatic(t *testing.T) {
+	o := &overload{lanes: []*lane{new(lane), new(lane)}}
+	o.static.Store(1000)
+	o.set(math.Inf(1))
+	if o.budget() != 1000 {
+		t.Errorf("budget %.0f/s, want 1000", o.budget())
+	}
+	passed := 0
+	for ns := int64(0); ns < 10*int64(time.Second); ns += 100_000 { // 10,000/s for 10 s on one lane
+		if o.take(o.lanes[0], ns) {
+			passed++
+		}
+	}
+	if passed < 4900 || passed > 5200 {
+		t.Errorf("%d passed in 10 s on one of two lanes, want about 5,000", passed)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 )
 
@@ -19,18 +20,19 @@ type Call struct {
 	requests  *mailbox[*Received] // in the dialog, already answered
 	acks      *mailbox[*Received]
 
-	mu     sync.Mutex
-	server *server // of the incoming INVITE, or of the last re-INVITE
-	client *client // of our INVITE
-	ended  chan struct{}
-	how    string
-	once   sync.Once
+	mu      sync.Mutex
+	server  *server            // of the incoming INVITE
+	invites map[string]*server // INVITEs that we have accepted, by CSeq number
+	client  *client            // of our INVITE
+	ended   chan struct{}
+	how     string
+	once    sync.Once
 }
 
 func callKey(id, localTag string) string { return id + " " + localTag }
 
 func newCall(p *Phone) *Call {
-	return &Call{phone: p, ended: make(chan struct{}),
+	return &Call{phone: p, ended: make(chan struct{}), invites: map[string]*server{},
 		responses: newMailbox[*Received](), requests: newMailbox[*Received](), acks: newMailbox[*Received]()}
 }
 
@@ -209,16 +211,23 @@ func (c *Call) Answer(ctx context.Context) error {
 
 func (c *Call) acceptOffer(t *server) {
 	c.mu.Lock()
-	c.server = t
+	c.invites[number(t.req)] = t
 	c.mu.Unlock()
 	t.respond(200, "OK", []Header{{"Contact", "<" + c.phone.Contact() + ">"},
 		{"Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, REFER, NOTIFY, MESSAGE, INFO"},
 		{"Content-Type", "application/sdp"}}, c.phone.SDP())
 }
 
+// number is the number in CSeq.
+func number(r *Received) string {
+	n, _, _ := strings.Cut(r.Value("CSeq"), " ")
+	return n
+}
+
+// ack ends the repetition of the 2xx that it is for (§13.3.1.4), and of no other: one may come late.
 func (c *Call) ack(r *Received) {
 	c.mu.Lock()
-	t := c.server
+	t := c.invites[number(r)]
 	c.mu.Unlock()
 	if t != nil {
 		t.end()

@@ -18,7 +18,7 @@ func Need(t *testing.T, tools ...string) {
 		if os.Getenv("SIPWARD_E2E_REQUIRE") == "1" {
 			t.Fatalf("%s, and SIPWARD_E2E_REQUIRE=1 asks for every test", what)
 		}
-		t.Skipf("%s (as root, e2e/setup.sh installs it)", what)
+		t.Skip(what)
 	}
 	if os.Geteuid() != 0 {
 		missing("not root: network namespaces cannot be made")
@@ -26,12 +26,12 @@ func Need(t *testing.T, tools ...string) {
 	for _, tool := range append([]string{"ip", "nft"}, tools...) {
 		if tool == "asterisk" {
 			if _, err := os.Stat(filepath.Join(asteriskRoot(), "usr/sbin/asterisk")); err != nil {
-				missing("no Asterisk in " + asteriskRoot())
+				missing("no Asterisk in " + asteriskRoot() + " (e2e/setup.sh installs it)")
 			}
 			continue
 		}
 		if _, err := exec.LookPath(tool); err != nil {
-			missing("no " + tool + " here")
+			missing("no " + tool + " here (e2e/setup.sh installs it)")
 		}
 	}
 }

@@ -63,6 +63,12 @@ func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
 	if err := os.WriteFile(s.conf, []byte(cfg.yaml(dir, s.socket)), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := s.CLI("status")
+			t.Log("sipward status:\n", out, err)
+		}
+	})
 	s.Restart(t)
 	return s
 }

@@ -30,6 +30,8 @@ type overload struct {
 	lanes  []*lane
 	fill   []func() float64
 	static atomic.Int64 // messages per second, from the configuration; 0: none
+	// What the PBXes are asked and answer per second, smoothed; the controller's own.
+	asked, answered float64
 	// limit is the budget in force for each lane in messages per second, as the bits of
 	// a float64; 0: none.
 	limit atomic.Uint64
@@ -38,9 +40,12 @@ type overload struct {
 const (
 	controlEvery = 20 * time.Millisecond
 	// queueHigh is how full a receive queue may be before strangers are held back.
-	queueHigh = 0.2
-	// minAsked is how many requests in an interval say something about the PBXes.
-	minAsked = 20
+	queueHigh = 0.5
+	// smooth is over how long the requests and answers of the PBXes are compared, in
+	// seconds: a moment in which a PBX thinks is no overload.
+	smooth = 0.5
+	// minAsked is how many requests per second say something about the PBXes.
+	minAsked = 100
 	// answeredLow is the share of answers below which a PBX is behind.
 	answeredLow = 0.7
 	// leastStrangers is what strangers always may send together, per second: a phone
@@ -91,7 +96,10 @@ func (o *overload) run(ctx context.Context) error {
 // adapt halves the budget while sipward or a PBX is behind, and lets it grow again.
 func (o *overload) adapt(budget float64, d totals, seconds float64) float64 {
 	rate := float64(d.strangers) / max(seconds, 1e-3)
-	behind := d.asked >= minAsked && float64(d.answered) < answeredLow*float64(d.asked)
+	weight := 1 - math.Exp(-seconds/smooth)
+	o.asked += (float64(d.asked)/max(seconds, 1e-3) - o.asked) * weight
+	o.answered += (float64(d.answered)/max(seconds, 1e-3) - o.answered) * weight
+	behind := o.asked >= minAsked && o.answered < answeredLow*o.asked
 	for _, fill := range o.fill {
 		behind = behind || fill() > queueHigh
 	}

@@ -20,11 +20,11 @@ func (o *overload) budget() float64 {
 func TestOverloadPBXBehind(t *testing.T) {
 	o := &overload{lanes: []*lane{new(lane), new(lane)}}
 	budget := math.Inf(1)
-	for range 5 {
+	for range 10 {
 		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 200}, 0.02)
 	}
 	if o.set(budget); o.budget() > 2000 {
-		t.Errorf("after 100 ms strangers may still send %.0f/s", o.budget())
+		t.Errorf("after 200 ms strangers may still send %.0f/s", o.budget())
 	}
 	for range 200 {
 		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 100}, 0.02)
@@ -40,9 +40,24 @@ func TestOverloadPBXBehind(t *testing.T) {
 	}
 }
 
+// TestOverloadPause: a PBX that thinks for a tenth of a second is not overloaded.
+func TestOverloadPause(t *testing.T) {
+	o := &overload{lanes: []*lane{new(lane)}}
+	budget := math.Inf(1)
+	for i := range 100 {
+		d := totals{strangers: 40, asked: 40, answered: 40}
+		if i >= 50 && i < 55 {
+			d.answered = 0
+		}
+		if budget = o.adapt(budget, d, 0.02); !math.IsInf(budget, 1) {
+			t.Fatalf("interval %d: strangers are held to %.0f/s", i, budget)
+		}
+	}
+}
+
 // TestOverloadQueue: a receive queue that fills is enough.
 func TestOverloadQueue(t *testing.T) {
-	fill := 0.5
+	fill := 0.6
 	o := &overload{lanes: []*lane{new(lane)}, fill: []func() float64{func() float64 { return 0 }, func() float64 { return fill }}}
 	if b := o.adapt(math.Inf(1), totals{strangers: 2000}, 0.02); b > 50_000 {
 		t.Errorf("budget %.0f/s", b)

@@ -13,10 +13,11 @@ import (
 
 // fromOutside forwards a request of a phone or a trunk. It goes to a PBX and to
 // nowhere else; the one exception is a dialog whose path the PBX has left (it did not
-// record a route), where our own token names the other phone.
+// record a route), where our own token names the other phone. A request without a To tag
+// is not inside a dialog: it would bypass the PBX.
 func (t *task) fromOutside(b *branch) {
 	r := &t.route
-	if r.hops > 1 && r.last.Side == flow.Outside && !r.last.Follow {
+	if r.hops > 1 && !t.m.To.Tag.Empty() && r.last.Side == flow.Outside && !r.last.Follow {
 		if h, ok := t.hopTo(&r.last); ok {
 			via := t.flowToken(flow.KindVia, 0) // no PBX will answer
 			t.transmit(&h, b, &via, nil, nil)

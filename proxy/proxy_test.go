@@ -536,6 +536,13 @@ func TestPathLeftByPBX(t *testing.T) {
 		t.Errorf("answered %d", ok.Status)
 	}
 	r.pbx.silent()
+
+	// A new call by the same route is the PBX's to judge.
+	b.send(r.outside, siptest.Invite(siptest.Options{Via: b.addr.String(), CallID: "new", Headers: []string{"Route: " + strings.Join(rr, ", ")}}))
+	if m, _ := r.pbx.receive(); m.Method != sip.MethodInvite {
+		t.Errorf("the PBX got\n%s", m.Buf)
+	}
+	a.silent()
 }
 
 // TestForgedToken: a token that another key made leads nowhere.

@@ -1,0 +1,3 @@
+package ban_test
+
+func childOfKillTest() {}

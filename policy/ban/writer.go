@@ -1,0 +1,290 @@
+package ban
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// gather is how long the writer waits for more after the first thing to
+	// write: a kill -9 loses at most this and the time that a write takes.
+	gather = 20 * time.Millisecond
+	// batchRows bounds a transaction, and so how long a command waits.
+	batchRows = 2000
+	// maxPending bounds what waits while the database cannot be written. Then
+	// nothing in particular waits, and the database is made anew from memory.
+	maxPending = 1 << 19
+
+	purgeEvery = 10 * time.Minute
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+	sayEvery   = time.Minute
+)
+
+// put hands over a row, in place of the one that waits under the same key.
+func (s *Store) put(key any, r row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending[key] = r; len(s.pending) > maxPending {
+		s.rewrite = true
+		clear(s.pending)
+	}
+	s.kick()
+}
+
+func (s *Store) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
+}
+
+func (s *Store) waits(key any) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pending[key]
+	return ok
+}
+
+func (s *Store) kick() {
+	select {
+	case s.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// sync returns when everything that was put before is on disk.
+func (s *Store) sync() error {
+	if err := s.flush(time.Now()); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotStored, err)
+	}
+	return nil
+}
+
+// run writes until ctx is done, and then once more.
+func (s *Store) run(ctx context.Context) {
+	purge := time.NewTicker(purgeEvery)
+	defer purge.Stop()
+	retry := firstRetry
+	for {
+		select {
+		case <-ctx.Done():
+			s.flush(time.Now()) //nolint:errcheck // counted and logged there
+			return
+		case <-s.kicked:
+		case <-purge.C:
+			s.put(purgeKey{}, purgeRow(time.Now().UnixNano()))
+		}
+		sleep(ctx, gather)
+		for err := s.flush(time.Now()); err != nil && ctx.Err() == nil; err = s.flush(time.Now()) {
+			sleep(ctx, retry)
+			retry = min(2*retry, lastRetry)
+		}
+		retry = firstRetry
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// flush writes what waits. What cannot be written goes on waiting.
+func (s *Store) flush(now time.Time) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	err := s.write(now)
+	if isDamaged(err) {
+		if err = s.setAside(err); err == nil {
+			err = s.write(now)
+		}
+	}
+	if err != nil {
+		s.failed(err)
+		return err
+	}
+	s.worked()
+	return nil
+}
+
+func (s *Store) write(now time.Time) error {
+	if err := s.open(now.UnixNano()); err != nil {
+		return err
+	}
+	db := s.db.Load()
+	if s.takeRewrite() {
+		if err := s.writeAll(db); err != nil {
+			s.mu.Lock()
+			s.rewrite = true
+			s.mu.Unlock()
+			return err
+		}
+	}
+	for {
+		rows := s.take(batchRows)
+		if len(rows) == 0 {
+			return nil
+		}
+		if err := writeRows(db, rows); err != nil {
+			s.giveBack(rows)
+			return err
+		}
+	}
+}
+
+func (s *Store) takeRewrite() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.rewrite
+	s.rewrite = false
+	return was
+}
+
+// take takes up to n of the rows that wait.
+func (s *Store) take(n int) map[any]row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pending) <= n {
+		rows := s.pending
+		s.pending = make(map[any]row)
+		return rows
+	}
+	rows := make(map[any]row, n)
+	for k, r := range s.pending {
+		if len(rows) == n {
+			break
+		}
+		rows[k] = r
+		delete(s.pending, k)
+	}
+	return rows
+}
+
+// giveBack lets rows wait again, but where something newer has come meanwhile.
+func (s *Store) giveBack(rows map[any]row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, r := range rows {
+		if _, newer := s.pending[k]; !newer {
+			s.pending[k] = r
+		}
+	}
+}
+
+func writeRows(db *sql.DB, rows map[any]row) error {
+	return transact(db, func(b *batch) error {
+		for _, r := range rows {
+			if err := r.write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeAll makes the database anew, in one transaction so that a crash in
+// between loses nothing.
+func (s *Store) writeAll(db *sql.DB) error {
+	return transact(db, func(b *batch) error {
+		for _, table := range []string{"bans", "lists", "places"} { // not evidence, of which memory may hold less
+			if err := b.exec("DELETE FROM " + table); err != nil {
+				return err
+			}
+		}
+		for _, h := range s.owners {
+			var err error
+			h.all(func(r row) {
+				if err == nil {
+					err = r.write(b)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// batch is a transaction with its prepared statements.
+type batch struct {
+	tx    *sql.Tx
+	stmts map[string]*sql.Stmt
+}
+
+func (b *batch) exec(query string, args ...any) error {
+	stmt := b.stmts[query]
+	if stmt == nil {
+		var err error
+		if stmt, err = b.tx.Prepare(query); err != nil {
+			return err
+		}
+		b.stmts[query] = stmt // closed with the transaction
+	}
+	_, err := stmt.Exec(args...)
+	return err
+}
+
+func transact(db *sql.DB, f func(*batch) error) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	if err := f(&batch{tx, make(map[string]*sql.Stmt)}); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// failed notes a failure, and says so now and then.
+func (s *Store) failed(err error) {
+	now := time.Now()
+	s.mu.Lock()
+	h := &s.health
+	h.Errors++
+	if h.Error == "" {
+		h.Since = now.UnixNano()
+	}
+	h.Error = err.Error()
+	say := now.Sub(s.said) >= sayEvery
+	if say {
+		s.said = now
+	}
+	errs, waiting := h.Errors, len(s.pending)
+	s.mu.Unlock()
+	if say {
+		s.log.Error("cannot use the ban database; bans go on in memory and will be written later",
+			"path", s.path, "error", err, "errors", errs, "waiting", waiting)
+	}
+}
+
+func (s *Store) worked() {
+	s.mu.Lock()
+	was := s.health.Error != ""
+	s.health.Error, s.health.Since = "", 0
+	if was {
+		s.said = time.Time{}
+	}
+	s.mu.Unlock()
+	if was {
+		s.log.Info("the ban database works again", "path", s.path)
+	}
+}
+
+type purgeKey struct{}
+
+// purgeRow drops what was no longer needed at that time.
+type purgeRow int64
+
+func (now purgeRow) write(b *batch) error {
+	if err := b.exec(`DELETE FROM bans WHERE forget <= ?`, int64(now)); err != nil {
+		return err
+	}
+	return b.exec(`DELETE FROM evidence WHERE prefix NOT IN (SELECT prefix FROM bans WHERE until = 0 OR until > ?)`, int64(now))
+}

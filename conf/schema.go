@@ -94,7 +94,7 @@ func listKeys() []key {
 func answerKeys() []key {
 	all := action(nil, ActionBan, ActionDrop, ActionReject, ActionNotify, ActionWatch)
 	period := duration(time.Second, 24*time.Hour)
-	blockTime := duration(time.Second, 365*24*time.Hour)
+	blockTime := duration(time.Second, MaxBlockTime)
 	return []key{
 		bind("register.hit_count", "10", onReload, wholeNumber(1, 10_000), func(c *Config) *int { return &c.Register.HitCount }),
 		bind("register.monit_period", "60s", onReload, period, func(c *Config) *time.Duration { return &c.Register.MonitPeriod }),
@@ -120,7 +120,7 @@ func requestKeys() []key {
 		ActionDrop, ActionReject, ActionNotify, ActionWatch)
 	silent := action(reasons{ActionReject: "who attacks gets no answer, because each one tells him that there is something to attack"},
 		ActionBan, ActionDrop, ActionNotify, ActionWatch)
-	blockTime := duration(time.Second, 365*24*time.Hour)
+	blockTime := duration(time.Second, MaxBlockTime)
 	ids := listOf("list of ids", word("id of a signature", signatureRule))
 	users := listOf("list of user names, with or without @domain", word("user name", userRule))
 	return []key{

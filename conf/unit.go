@@ -13,33 +13,47 @@ var (
 	durationPart = regexp.MustCompile(`([0-9.]+)(ms|s|m|h|d)`)
 )
 
-// duration reads what time.ParseDuration reads, with days and without units
-// below a millisecond.
+// duration reads a time between two bounds; see parseDuration.
 func duration(lowest, highest time.Duration) kind[time.Duration] {
 	name := "duration " + showDuration(lowest) + " to " + showDuration(highest)
-	return scalar(name, func(text string) (time.Duration, error) {
-		switch {
-		case text == "0":
-			text = "0s"
-		case wholeNumberForm.MatchString(text):
-			return 0, fmt.Errorf("%s has no unit; write %ss for seconds, or use ms, m, h or d", shorten(text), strings.TrimPrefix(shorten(text), "-"))
-		case !durationForm.MatchString(text):
-			return 0, fmt.Errorf("%s is not a duration; write a number and its unit without a space, such as 500ms, 60s, 5m, 1h or 30d", quote(text))
-		}
-		var sum float64
-		for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
-			n, err := strconv.ParseFloat(part[1], 64)
-			if err != nil {
-				return 0, fmt.Errorf("%s is not a duration; write a number and its unit", quote(text))
-			}
-			sum += n * float64(durationUnit(part[2]))
-		}
-		if sum < float64(lowest) || sum > float64(highest) {
-			return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showDuration(lowest), showDuration(highest))
-		}
-		return time.Duration(sum), nil
-	})
+	return scalar(name, func(text string) (time.Duration, error) { return parseDuration(text, lowest, highest) })
 }
+
+// parseDuration reads what time.ParseDuration reads, with days and without units
+// below a millisecond.
+func parseDuration(text string, lowest, highest time.Duration) (time.Duration, error) {
+	switch {
+	case text == "0":
+		text = "0s"
+	case wholeNumberForm.MatchString(text):
+		return 0, fmt.Errorf("%s has no unit; write %ss for seconds, or use ms, m, h or d", shorten(text), strings.TrimPrefix(shorten(text), "-"))
+	case !durationForm.MatchString(text):
+		return 0, fmt.Errorf("%s is not a duration; write a number and its unit without a space, such as 500ms, 60s, 5m, 1h or 30d", quote(text))
+	}
+	var sum float64
+	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
+		n, err := strconv.ParseFloat(part[1], 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s is not a duration; write a number and its unit", quote(text))
+		}
+		sum += n * float64(durationUnit(part[2]))
+	}
+	if sum < float64(lowest) || sum > float64(highest) {
+		return 0, fmt.Errorf("%s is out of range; write %s to %s", shorten(text), showDuration(lowest), showDuration(highest))
+	}
+	return time.Duration(sum), nil
+}
+
+// MaxBlockTime is the longest time that a ban may have an end.
+const MaxBlockTime = 365 * 24 * time.Hour
+
+// ParseBlockTime reads how long a ban shall last as the configuration would.
+func ParseBlockTime(text string) (time.Duration, error) {
+	return parseDuration(text, time.Second, MaxBlockTime)
+}
+
+// ShowDuration writes a duration as the configuration does: 1h, not 1h0m0s.
+func ShowDuration(d time.Duration) string { return showDuration(d) }
 
 func durationUnit(unit string) time.Duration {
 	switch unit {

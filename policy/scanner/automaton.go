@@ -52,9 +52,9 @@ func wordByte(c byte) bool {
 type automaton struct {
 	class [256]uint8 // byte → column; 0 for bytes that are in no needle
 	shift uint8      // log2 of the number of columns
-	next  []uint16   // state<<shift | class → state
-	first uint16     // states from here on have found something
-	found [][]needle // by state - first
+	next  []uint32   // state<<shift + class → state<<shift
+	first uint32     // states<<shift from here on have found something
+	found [][]needle // by state - first state
 }
 
 // newAutomaton returns nil when there are no needles.
@@ -150,42 +150,43 @@ func (t *trie) link() {
 // number gives the states that have found something the highest numbers, so that
 // the scan has one comparison to make.
 func (a *automaton) number(t *trie) {
-	order := make([]uint16, 0, len(t.next))
+	order := make([]int, 0, len(t.next))
 	for s := range t.next {
 		if len(t.found[s]) == 0 {
-			order = append(order, uint16(s))
+			order = append(order, s)
 		}
 	}
-	a.first = uint16(len(order))
+	a.first = uint32(len(order)) << a.shift
 	for s := range t.next {
 		if len(t.found[s]) > 0 {
-			order = append(order, uint16(s))
+			order = append(order, s)
 			a.found = append(a.found, t.found[s])
 		}
 	}
-	numbers := make([]uint16, len(order))
+	row := make([]uint32, len(order))
 	for n, s := range order {
-		numbers[s] = uint16(n)
+		row[s] = uint32(n) << a.shift
 	}
-	a.next = make([]uint16, len(order)<<a.shift)
-	for s, row := range t.next {
-		for c, to := range row {
-			a.next[int(numbers[s])<<a.shift|c] = numbers[to]
+	a.next = make([]uint32, len(order)<<a.shift)
+	for s := range t.next {
+		for c, to := range t.next[s] {
+			a.next[int(row[s])+c] = row[to]
 		}
 	}
 }
 
 // scan notes the conditions whose needles are in v.
 func (a *automaton) scan(v []byte, h *hits) {
-	s := uint16(0)
+	s := uint32(0)
+	next := a.next
 	for i, c := range v {
-		s = a.next[int(s)<<a.shift|int(a.class[c])]
+		s = next[s+uint32(a.class[c])]
 		if s < a.first {
 			continue
 		}
-		for j := range a.found[s-a.first] {
-			n := &a.found[s-a.first][j]
-			if n.at(v, i+1) {
+		found := a.found[(s-a.first)>>a.shift]
+		for j := range found {
+			if n := &found[j]; n.at(v, i+1) {
 				h.set(n.atom)
 			}
 		}

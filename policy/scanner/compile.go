@@ -18,28 +18,26 @@ const (
 )
 
 // hits is the set of the atoms that hold for a message.
-type hits struct {
-	any  bool
-	bits [maxAtoms / 64]uint64
-}
+type hits [maxAtoms / 64]uint64
 
-func (h *hits) set(atom uint16) {
-	h.any = true
-	h.bits[atom>>6] |= 1 << (atom & 63)
-}
+func (h *hits) set(atom uint16) { h[atom>>6] |= 1 << (atom & 63) }
 
-func (h *hits) has(atom uint16) bool { return h.bits[atom>>6]&(1<<(atom&63)) != 0 }
+func (h *hits) has(atom uint16) bool { return h[atom>>6]&(1<<(atom&63)) != 0 }
 
 // program is a set of signatures in the form in which they are matched.
 // Conditions that are the same in several signatures are one atom.
 type program struct {
-	matchers []matcher
-	contact  bool            // a matcher needs a part of Contact
-	request  bool            // a matcher needs a part of the Request-URI
-	qop      [2][]byte       // the values of the field challenge: without and with qop
-	atoms    int             // number of atoms
-	singles  [][]scored      // by atom: signatures that need nothing else
-	leads    [][]combination // by atom: combinations that it begins
+	// wants has a bit for each length of a value, the last one for 63 and more:
+	// without it, nothing can match. Most fields of most messages end here.
+	wants   [fieldCount]uint64
+	fields  [fieldCount]*matcher
+	contact bool            // some signature looks at a part of Contact
+	request bool            // some signature looks at a part of the Request-URI
+	qop     [2][]byte       // the values of the field challenge: without and with qop
+	atoms   int             // number of atoms
+	live    []uint64        // the atoms that singles or leads have something for
+	singles [][]scored      // by atom: signatures that need nothing else
+	leads   [][]combination // by atom: combinations that it begins
 }
 
 // scored is a signature of one condition.
@@ -57,14 +55,30 @@ type combination struct {
 
 // matcher finds the atoms of one field.
 type matcher struct {
-	field   field
 	absent  []uint16
 	present []uint16
 	equal   [][]needle // by length
-	prefix  byByte     // by the first byte
-	suffix  byByte     // by the last byte
+	prefix  ends
+	suffix  ends
 	scan    *automaton
 	shapes  []shapeAtom
+}
+
+// wants returns the lengths of values that the matcher may find something in.
+func (f *matcher) wants() uint64 {
+	var w uint64
+	if len(f.present)+len(f.prefix.needles)+len(f.suffix.needles)+len(f.shapes) > 0 || f.scan != nil {
+		w = ^uint64(1)
+	}
+	if len(f.absent) > 0 {
+		w |= 1
+	}
+	for n := range f.equal {
+		if len(f.equal[n]) > 0 {
+			w |= 1 << min(n, 63)
+		}
+	}
+	return w
 }
 
 type shapeAtom struct {
@@ -72,34 +86,27 @@ type shapeAtom struct {
 	atom  uint16
 }
 
-// byByte finds the needles with a byte, in lower case, at one end.
-type byByte struct {
-	group  [256]uint8 // index into groups + 1; 0: none
-	groups [][]needle
+// ends holds needles that a value may begin or end with.
+type ends struct {
+	bytes   [4]uint64 // the bytes, in lower case, that they have at that end
+	needles []needle
 }
 
-func (b *byByte) add(c byte, n needle) {
+func (e *ends) add(c byte, n needle) {
 	c = lower(c)
-	if b.group[c] == 0 {
-		b.groups = append(b.groups, nil)
-		b.group[c] = uint8(len(b.groups))
-	}
-	g := &b.groups[b.group[c]-1]
-	*g = append(*g, n)
+	e.bytes[c>>6] |= 1 << (c & 63)
+	e.needles = append(e.needles, n)
 }
 
-func (b *byByte) of(c byte) []needle {
-	if i := b.group[lower(c)]; i != 0 {
-		return b.groups[i-1]
-	}
-	return nil
+func (e *ends) may(c byte) bool {
+	c = lower(c)
+	return e.bytes[c>>6]&(1<<(c&63)) != 0
 }
 
 // builder collects atoms and what the matchers need for them.
 type builder struct {
 	*program
 	atomOf map[string]uint16
-	fields [fieldCount]*matcher
 	inside [fieldCount][]needle // needles of the automatons
 	text   int
 }
@@ -123,13 +130,18 @@ func compile(signatures []Signature, rep *report) *program {
 		return nil
 	}
 	for f, m := range b.fields {
-		if m == nil {
-			continue
+		if m != nil {
+			m.scan = newAutomaton(b.inside[f])
+			b.wants[f] = m.wants()
 		}
-		m.scan = newAutomaton(b.inside[f])
-		b.matchers = append(b.matchers, *m)
-		b.contact = b.contact || m.field == fieldContactUser || m.field == fieldContactHost
-		b.request = b.request || m.field == fieldRequestUser || m.field == fieldRequestHost
+	}
+	b.contact = b.fields[fieldContactUser] != nil || b.fields[fieldContactHost] != nil
+	b.request = b.fields[fieldRequestUser] != nil || b.fields[fieldRequestHost] != nil
+	b.live = make([]uint64, (b.atoms+63)/64)
+	for atom := range b.atoms {
+		if len(b.singles[atom])+len(b.leads[atom]) > 0 {
+			b.live[atom/64] |= 1 << (atom % 64)
+		}
 	}
 	return b.program
 }
@@ -169,13 +181,14 @@ func (b *builder) atom(c *Condition) uint16 {
 	b.leads = append(b.leads, nil)
 	f := field(slices.Index(fieldNames(), c.Field))
 	if b.fields[f] == nil {
-		b.fields[f] = &matcher{field: f}
+		b.fields[f] = &matcher{}
 	}
-	b.condition(b.fields[f], c, atom)
+	b.condition(f, c, atom)
 	return atom
 }
 
-func (b *builder) condition(m *matcher, c *Condition, atom uint16) {
+func (b *builder) condition(f field, c *Condition, atom uint16) {
+	m := b.fields[f]
 	switch c.Match {
 	case matchAbsent:
 		m.absent = append(m.absent, atom)
@@ -201,7 +214,7 @@ func (b *builder) condition(m *matcher, c *Condition, atom uint16) {
 			m.suffix.add(v[len(v)-1], n)
 		case matchContains, matchToken:
 			b.text += len(v)
-			b.inside[m.field] = append(b.inside[m.field], n)
+			b.inside[f] = append(b.inside[f], n)
 		case matchShape:
 			m.shapes = append(m.shapes, shapeAtom{shape: shape(slices.Index(shapeNames(), v)), atom: atom})
 		}

@@ -86,8 +86,10 @@ func (r *reader) values(k key, match string) []string {
 
 func (r *reader) value(n *node, match string) (string, bool) {
 	switch {
-	case n.kind != kindText || n.text == "":
+	case n.kind != kindText:
 		r.fail(n.at, "a value must be a text, not %s; put it in quotes when it has a colon", n.kind)
+	case n.text == "":
+		r.fail(n.at, "a value must not be empty")
 	case len(n.text) > maxValue:
 		r.fail(n.at, "a value may have no more than %d bytes", maxValue)
 	case strings.ContainsFunc(n.text, func(c rune) bool { return c < ' ' }):

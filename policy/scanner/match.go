@@ -29,10 +29,12 @@ func (s *Set) Match(m *Message) Match {
 	}
 	var h hits
 	s.program.run(m, &h)
-	if !h.any {
+	var t tally
+	t.count(s.program, &h)
+	if t.best.score == 0 {
 		return Match{}
 	}
-	return s.score(&h)
+	return Match{Score: t.sum(), Signature: s.signatures[t.best.signature].ID, Sure: t.best.score >= Threshold}
 }
 
 // Explain returns the signatures that match a message, the highest score first.
@@ -43,54 +45,60 @@ func (s *Set) Explain(m *Message) []Signature {
 	var h hits
 	s.program.run(m, &h)
 	var matching []Signature
-	s.program.each(&h, func(hit scored, _ bool) {
-		matching = append(matching, s.signatures[hit.signature])
-	})
+	for atom := range s.program.atoms {
+		if !h.has(uint16(atom)) {
+			continue
+		}
+		for _, single := range s.program.singles[atom] {
+			matching = append(matching, s.signatures[single.signature])
+		}
+		for _, c := range s.program.leads[atom] {
+			if c.holds(&h) {
+				matching = append(matching, s.signatures[c.signature])
+			}
+		}
+	}
 	slices.SortStableFunc(matching, func(a, b Signature) int { return cmp.Compare(b.Score, a.Score) })
 	return matching
 }
 
-// score adds up. Of signatures with the same score the first in the file names
-// the match.
-func (s *Set) score(h *hits) Match {
-	var byField [fieldCount]uint16
-	var combined, best uint16
-	first := -1
-	s.program.each(h, func(hit scored, combination bool) {
-		if combination {
-			combined = max(combined, hit.score)
-		} else {
-			byField[hit.field] = max(byField[hit.field], hit.score)
-		}
-		if hit.score > best || hit.score == best && int(hit.signature) < first {
-			best, first = hit.score, int(hit.signature)
-		}
-	})
-	if first < 0 {
-		return Match{}
-	}
-	sum := int(combined)
-	for _, score := range byField {
-		sum += int(score)
-	}
-	return Match{Score: sum, Signature: s.signatures[first].ID, Sure: best >= Threshold}
+// tally adds up scores.
+type tally struct {
+	best     scored // of signatures with the same score, the first in the file
+	combined uint16
+	fields   [fieldCount]uint16
 }
 
-// each calls f for each signature that holds.
-func (p *program) each(h *hits, f func(hit scored, combination bool)) {
-	for word, rest := range h.bits {
-		for ; rest != 0; rest &= rest - 1 {
+func (t *tally) count(p *program, h *hits) {
+	for word, live := range p.live {
+		for rest := h[word] & live; rest != 0; rest &= rest - 1 {
 			atom := word<<6 + bits.TrailingZeros64(rest)
-			for _, hit := range p.singles[atom] {
-				f(hit, false)
+			for _, s := range p.singles[atom] {
+				t.fields[s.field] = max(t.fields[s.field], s.score)
+				t.better(s)
 			}
 			for i := range p.leads[atom] {
 				if c := &p.leads[atom][i]; c.holds(h) {
-					f(c.scored, true)
+					t.combined = max(t.combined, c.score)
+					t.better(c.scored)
 				}
 			}
 		}
 	}
+}
+
+func (t *tally) better(s scored) {
+	if s.score > t.best.score || s.score == t.best.score && s.signature < t.best.signature {
+		t.best = s
+	}
+}
+
+func (t *tally) sum() int {
+	sum := int(t.combined)
+	for _, score := range t.fields {
+		sum += int(score)
+	}
+	return sum
 }
 
 func (c *combination) holds(h *hits) bool {
@@ -109,22 +117,49 @@ func (c *combination) holds(h *hits) bool {
 
 // run notes the atoms that hold for a message.
 func (p *program) run(m *Message, h *hits) {
-	var cut parts
+	p.field(fieldMethod, m.Method, h)
+	p.field(fieldRequestURI, m.RequestURI, h)
+	p.field(fieldUserAgent, m.UserAgent, h)
+	p.field(fieldServer, m.Server, h)
+	p.field(fieldFromDisplay, unquoted(m.FromDisplay), h)
+	p.field(fieldFromUser, m.FromUser, h)
+	p.field(fieldFromHost, m.FromHost, h)
+	p.field(fieldFromTag, m.FromTag, h)
+	p.field(fieldToDisplay, unquoted(m.ToDisplay), h)
+	p.field(fieldToUser, m.ToUser, h)
+	p.field(fieldToHost, m.ToHost, h)
+	p.field(fieldCallID, m.CallID, h)
+	p.field(fieldContact, m.Contact, h)
+	p.field(fieldViaHost, m.ViaHost, h)
+	p.field(fieldViaBranch, m.ViaBranch, h)
+	p.field(fieldAccept, m.Accept, h)
+	p.field(fieldQOP, unquoted(m.QOP), h)
+	p.field(fieldCNonce, m.CNonce, h)
 	if p.contact {
-		cut.contactUser, cut.contactHost = splitURI(m.Contact)
+		user, host := splitURI(m.Contact)
+		p.field(fieldContactUser, user, h)
+		p.field(fieldContactHost, host, h)
 	}
 	if p.request {
-		cut.requestUser, cut.requestHost = splitURI(m.RequestURI)
+		user, host := splitURI(m.RequestURI)
+		p.field(fieldRequestUser, user, h)
+		p.field(fieldRequestHost, host, h)
 	}
 	if m.ChallengeKnown {
-		cut.challenge = p.qop[0]
+		value := p.qop[0]
 		if m.ChallengeHadQOP {
-			cut.challenge = p.qop[1]
+			value = p.qop[1]
 		}
+		p.field(fieldChallenge, value, h)
+	} else {
+		p.field(fieldChallenge, nil, h)
 	}
-	for i := range p.matchers {
-		f := &p.matchers[i]
-		f.run(m.value(f.field, &cut), h)
+}
+
+// field notes the atoms that hold for the value of a field.
+func (p *program) field(f field, v []byte, h *hits) {
+	if p.wants[f]&(1<<min(len(v), 63)) != 0 {
+		p.fields[f].run(v, h)
 	}
 }
 
@@ -141,14 +176,18 @@ func (f *matcher) run(v []byte, h *hits) {
 	if len(v) < len(f.equal) {
 		note(f.equal[len(v)], v, h)
 	}
-	for _, n := range f.prefix.of(v[0]) {
-		if len(n.text) <= len(v) && n.equal(v[:len(n.text)]) {
-			h.set(n.atom)
+	if f.prefix.may(v[0]) {
+		for i := range f.prefix.needles {
+			if n := &f.prefix.needles[i]; len(n.text) <= len(v) && n.equal(v[:len(n.text)]) {
+				h.set(n.atom)
+			}
 		}
 	}
-	for _, n := range f.suffix.of(v[len(v)-1]) {
-		if len(n.text) <= len(v) && n.equal(v[len(v)-len(n.text):]) {
-			h.set(n.atom)
+	if f.suffix.may(v[len(v)-1]) {
+		for i := range f.suffix.needles {
+			if n := &f.suffix.needles[i]; len(n.text) <= len(v) && n.equal(v[len(v)-len(n.text):]) {
+				h.set(n.atom)
+			}
 		}
 	}
 	if f.scan != nil {

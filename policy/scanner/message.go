@@ -73,65 +73,6 @@ const (
 	challengeNoQOP = "no-qop"
 )
 
-// parts holds what has to be cut out of a message before it can be looked at.
-type parts struct {
-	contactUser, contactHost, requestUser, requestHost []byte
-	challenge                                          []byte
-}
-
-// value returns a field. The parts that the field needs must have been cut.
-func (m *Message) value(f field, p *parts) []byte {
-	switch f {
-	case fieldMethod:
-		return m.Method
-	case fieldRequestURI:
-		return m.RequestURI
-	case fieldRequestUser:
-		return p.requestUser
-	case fieldRequestHost:
-		return p.requestHost
-	case fieldUserAgent:
-		return m.UserAgent
-	case fieldServer:
-		return m.Server
-	case fieldFromDisplay:
-		return unquoted(m.FromDisplay)
-	case fieldFromUser:
-		return m.FromUser
-	case fieldFromHost:
-		return m.FromHost
-	case fieldFromTag:
-		return m.FromTag
-	case fieldToDisplay:
-		return unquoted(m.ToDisplay)
-	case fieldToUser:
-		return m.ToUser
-	case fieldToHost:
-		return m.ToHost
-	case fieldCallID:
-		return m.CallID
-	case fieldContact:
-		return m.Contact
-	case fieldContactUser:
-		return p.contactUser
-	case fieldContactHost:
-		return p.contactHost
-	case fieldViaHost:
-		return m.ViaHost
-	case fieldViaBranch:
-		return m.ViaBranch
-	case fieldAccept:
-		return m.Accept
-	case fieldQOP:
-		return unquoted(m.QOP)
-	case fieldCNonce:
-		return m.CNonce
-	case fieldChallenge:
-		return p.challenge
-	}
-	return nil
-}
-
 // slot returns where a field of an example is kept, nil for a field that is cut
 // out of another one.
 func (m *Message) slot(f field) *[]byte {
@@ -211,17 +152,19 @@ func splitURI(v []byte) (user, host []byte) {
 
 // hostOf returns the host that v begins with; an IPv6 reference keeps its brackets.
 func hostOf(v []byte) []byte {
-	for i, c := range v {
-		switch c {
-		case '[':
-			if end := bytes.IndexByte(v, ']'); i == 0 && end > 0 {
-				return v[:end+1]
-			}
-		case ':', ';', '?', '>', ',', ' ', '\t', '\r', '\n':
-			return v[:i]
-		}
+	if len(v) > 0 && v[0] == '[' {
+		return v[:bytes.IndexByte(v, ']')+1]
 	}
-	return v
+	i := 0
+	for i < len(v) && hostByte(v[i]) {
+		i++
+	}
+	return v[:i]
+}
+
+// hostByte says that c may be in a host name or an IPv4 address.
+func hostByte(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
 // unquoted returns v without the quotes around it.

@@ -1,6 +1,7 @@
 package scanner
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,7 +38,7 @@ const (
 // Changes to signatures of another file take effect when the set is merged into
 // that one.
 func Parse(name string, text []byte) (*Set, error) {
-	rep := &report{file: name}
+	rep := &report{file: name, lines: bytes.Count(text, []byte("\n")) + 1}
 	s := &Set{name: name, places: map[string]place{}}
 	if root := readYAML(rep, text); root != nil {
 		p := &reader{report: rep, set: s}
@@ -136,9 +137,12 @@ func (r *reader) list(k key) []*node {
 
 // textOf returns a text that is not empty.
 func (r *reader) textOf(k key) string {
-	if k.value.kind != kindText || k.value.text == "" {
+	switch {
+	case k.value.kind != kindText:
 		r.fail(k.value.at, "%s must be a text, not %s", k.name, k.value.kind)
 		return ""
+	case k.value.text == "":
+		r.fail(k.value.at, "%s must not be empty", k.name)
 	}
 	return k.value.text
 }

@@ -39,10 +39,14 @@ const maxProblems = 100
 // report gathers the problems of one file.
 type report struct {
 	file     string
+	lines    int // of the file; 0: not known
 	problems Errors
 }
 
 func (r *report) fail(at place, format string, args ...any) {
+	if r.lines > 0 && at.line > r.lines {
+		at = place{line: r.lines} // the YAML parser's idea of the end
+	}
 	if len(r.problems) < maxProblems {
 		r.problems = append(r.problems, Problem{File: r.file, Line: max(at.line, 1), Column: max(at.column, 1), Text: fmt.Sprintf(format, args...)})
 	}

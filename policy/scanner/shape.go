@@ -1,5 +1,7 @@
 package scanner
 
+import "bytes"
+
 // shape tells a value by its form.
 type shape uint8
 
@@ -110,10 +112,5 @@ func nibble(c byte) (byte, bool) {
 // isBareAddress says that v is an address without angle brackets. "Contact: *" of
 // RFC 3261 §10.2.2 is none.
 func isBareAddress(v []byte) bool {
-	for _, c := range v {
-		if c == '<' {
-			return false
-		}
-	}
-	return len(v) > 1
+	return len(v) > 1 && bytes.IndexByte(v, '<') < 0
 }

@@ -44,7 +44,8 @@ type key struct {
 
 const (
 	maxFile   = 256 << 10
-	maxDepth  = 12 // of nesting; the parser's time grows with the square of it
+	maxLine   = 2000 // the YAML scanner's time grows with the square of it
+	maxDepth  = 12   // of nesting; the parser's time grows with the square of it
 	maxIndent = 100
 )
 
@@ -89,13 +90,13 @@ func checkText(rep *report, text []byte) bool {
 	line := 0
 	for l := range bytes.Lines(text) {
 		line++
-		for i := 0; i < len(l); {
-			c, n := utf8.DecodeRune(l[i:])
-			if c == utf8.RuneError && n == 1 || c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
-				rep.fail(place{line, 1 + utf8.RuneCount(l[:i])}, "there is a byte here that is not text in UTF-8; remove it")
-				return false
-			}
-			i += n
+		if len(l) > maxLine {
+			rep.fail(place{line, 1}, "the line is longer than %d bytes; break it, with one item a line", maxLine)
+			return false
+		}
+		if i := badByte(l); i >= 0 {
+			rep.fail(place{line, 1 + utf8.RuneCount(l[:i])}, "there is a byte here that is not text in UTF-8; remove it")
+			return false
 		}
 		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]
 		if i := bytes.IndexByte(indent, '\t'); i >= 0 {
@@ -104,6 +105,23 @@ func checkText(rep *report, text []byte) bool {
 		}
 	}
 	return true
+}
+
+// badByte returns the index of the first byte that no text file holds, or -1. A
+// carriage return may stand before a line feed only: YAML would count it as an end
+// of line, and editors do not.
+func badByte(line []byte) int {
+	for i := 0; i < len(line); {
+		c, n := utf8.DecodeRune(line[i:])
+		switch {
+		case c == utf8.RuneError && n == 1, c < ' ' && c != '\t' && c != '\n' && c != '\r', c == 0x7f, c == 0x85, c == 0x2028, c == 0x2029:
+			return i
+		case c == '\r' && (i+1 == len(line) || line[i+1] != '\n'):
+			return i
+		}
+		i += n
+	}
+	return -1
 }
 
 func parseYAML(rep *report, text []byte) (file *ast.File) {

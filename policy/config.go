@@ -1,10 +1,13 @@
 package policy
 
 import (
+	"net/netip"
 	"time"
 
+	"sipward/policy/ban"
 	"sipward/policy/gate"
 	"sipward/policy/iplist"
+	"sipward/policy/scanner"
 )
 
 // Config is what an Engine goes by. A Reload takes a whole new one.
@@ -32,10 +35,21 @@ type Config struct {
 
 	// What follows is read by New alone; a Reload does not change it.
 
-	Bans     gate.Bans // nil: nobody is banned
-	Workers  int       // shards of the counters; 0: 1
-	Sources  int       // sources that each table remembers; 0: each table's own default
-	IPv6Bits int       // length of the IPv6 prefix that is one source; 0: 64
+	Bans     Bans         // nil: nobody is banned; what would be banned is dropped for as long
+	Places   *ban.Places  // where accounts have registered from; nil: DistinctSources is off
+	Notify   func(Notice) // is told of each episode, beside Notices; must not wait; may be nil
+	Workers  int          // shards of the counters; 0: 1
+	Sources  int          // sources that each table remembers; 0: each table's own default
+	IPv6Bits int          // length of the IPv6 prefix that is one source; 0: 64
+}
+
+// Bans is the ban table. A *ban.Table is one.
+type Bans interface {
+	gate.Bans
+	// Add asks for a ban and returns the one in force.
+	Add(r ban.Record, now int64) (ban.Record, error)
+	// Lookup returns the ban of an address.
+	Lookup(addr netip.Addr, now int64) (ban.Record, bool)
 }
 
 // ActionKind is what a guard does about what it finds.
@@ -72,7 +86,7 @@ type Action struct {
 type Register struct {
 	HitCount       int           // failures within MonitPeriod that are one too many; 0: the guard is off
 	MonitPeriod    time.Duration // 0: a minute
-	BlockTime      time.Duration // how long a ban or a quarantine lasts; 0: an hour
+	BlockTime      time.Duration // how long a ban or a quarantine lasts, of the other guards, too; 0: an hour
 	BlockThreshold int           // blocks after which the ladder is at its end, for explanations
 	Action         Action
 }
@@ -85,40 +99,37 @@ type Invite struct {
 
 // Scanner is the guard against attack tools.
 type Scanner struct {
+	Set       *scanner.Set  // nil: the guard is off
 	BlockTime time.Duration // 0: Register.BlockTime
 	Action    Action
 }
 
 // Enumeration is the guard against those who look for accounts that exist.
 type Enumeration struct {
-	Accounts  int           // distinct accounts without success within Period; 0: the guard is off
-	Period    time.Duration // 0: a minute
-	BlockTime time.Duration // 0: Register.BlockTime
-	Action    Action
+	Accounts int           // distinct accounts without success within Period that are one too many; 0: the guard is off
+	Period   time.Duration // 0: a minute
+	Action   Action
 }
 
 // Honey names what no honest person uses.
 type Honey struct {
-	Accounts  []string      // user or user@domain
-	Numbers   []string      // user part of the Request-URI
-	BlockTime time.Duration // 0: Register.BlockTime
-	Action    Action
+	Accounts []string // user or user@domain
+	Numbers  []string // user part of the Request-URI
+	Action   Action
 }
 
 // Malformed is the rule for messages that the scanner refuses.
 type Malformed struct {
 	Threshold int           // refused messages from a source in a period that are still answered; 0: all are answered
 	Period    time.Duration // 0: a minute
-	BlockTime time.Duration // 0: Register.BlockTime
 	Action    Action
 }
 
 // Flood is the limit before parsing.
 type Flood struct {
-	Rate       float64       // messages per second from a source; 0: no limit
-	Burst      int           // how many of them may come at once; 0: 1
-	GoodFactor int           // multiple of both for a source in good standing; 0: 10
-	BlockTime  time.Duration // 0: Register.BlockTime
+	Rate       float64 // messages per second from a source; 0: no limit
+	Burst      int     // how many of them may come at once; 0: 1
+	GoodFactor int     // multiple of both for a source in good standing; 0: 10
 	Action     Action
 }
 

@@ -3,58 +3,84 @@ package policy
 import (
 	"net/netip"
 	"sync/atomic"
-	"time"
 
+	"sipward/policy/ban"
 	"sipward/policy/gate"
 	"sipward/policy/rate"
 )
 
 // Engine decides. It is safe for use by any number of goroutines. Its memory
 // is fixed when it is made.
+//
+// What one message means is seen when its answer comes: so Decide judges a
+// request by what has been observed so far and limits how many guesses may be
+// on their way at once, and Observe counts.
 type Engine struct {
-	rules     atomic.Pointer[Config]
-	gate      *gate.Gate
-	counters  *Counters
-	malformed *rate.Counter
-	faults    tally
-	replies   tally
+	rules    atomic.Pointer[rules]
+	gate     *gate.Gate
+	bans     Bans
+	places   *ban.Places
+	notify   func(Notice)
+	keys     keys
+	counters *Counters
+
+	known     known // who is in good standing
+	guesses   guesses
+	probes    probes
+	setups    setups
+	accounts  accounts
+	malformed [2]*rate.Counter // of unproven, proven sources
+	flooded   *rate.Counter    // messages over the flood limit
+	exhibits  *table[exhibits]
+	charging  charging
+	notices   notices
+
+	faults  tally
+	replies tally
+	would   tally
 }
 
 // New makes an engine with all its memory.
 func New(cfg Config) *Engine {
-	table := rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}
-	e := &Engine{
-		gate:      gate.New(gate.Config{Rules: gateRules(cfg), Bans: cfg.Bans, Table: table}),
-		counters:  NewCounters(cfg.Workers),
-		malformed: rate.NewCounter(table),
+	counters := rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}
+	var bans gate.Bans
+	if cfg.Bans != nil {
+		bans = cfg.Bans
 	}
-	e.store(cfg)
+	n := cfg.Sources
+	if n <= 0 {
+		n = DefaultSources
+	}
+	e := &Engine{
+		gate:      gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Table: counters}),
+		bans:      cfg.Bans,
+		places:    cfg.Places,
+		notify:    cfg.Notify,
+		keys:      newKeys(cfg.IPv6Bits),
+		counters:  NewCounters(cfg.Workers),
+		known:     newKnown(n),
+		guesses:   newGuesses(n),
+		probes:    newProbes(n),
+		setups:    newSetups(n),
+		accounts:  newAccounts(n / 4),
+		malformed: [2]*rate.Counter{rate.NewCounter(counters), rate.NewCounter(counters)},
+		flooded:   rate.NewCounter(counters),
+		exhibits:  newExhibits(n / 128),
+		charging:  newCharging(),
+		notices:   notices{episodes: newTable(4096, func(until *int64, _ int64) int64 { return *until })},
+	}
+	e.rules.Store(compile(cfg))
 	return e
 }
 
-func gateRules(cfg Config) gate.Rules {
-	return gate.Rules{
-		Allow:      cfg.Allow,
-		PBX:        cfg.PBX,
-		Trusted:    cfg.Trunks,
-		Deny:       cfg.Deny,
-		FloodRate:  cfg.Flood.Rate,
-		FloodBurst: cfg.Flood.Burst,
-		GoodFactor: cfg.Flood.GoodFactor,
-	}
-}
-
-func (e *Engine) store(cfg Config) {
-	if cfg.Malformed.Period <= 0 {
-		cfg.Malformed.Period = time.Minute
-	}
-	e.rules.Store(&cfg)
-}
+// DefaultSources is the number of sources that the tables remember unless told
+// otherwise.
+const DefaultSources = 1 << 16
 
 // Reload puts other rules in force; every count goes on from where it is.
 func (e *Engine) Reload(cfg Config) {
-	e.gate.Swap(gateRules(cfg))
-	e.store(cfg)
+	e.gate.Swap(gateRules(&cfg))
+	e.rules.Store(compile(cfg))
 }
 
 // Gate returns the gate that stands before parsing.
@@ -68,44 +94,243 @@ func (e *Engine) Counters() *Counters { return e.counters }
 // Count counts a message of a worker with its final reason.
 func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(r) }
 
-// Decide judges a request that has passed the gate and the scanner. It does
-// not allocate.
-func (e *Engine) Decide(r *Request, now int64) Decision {
-	if r.FromPBX {
-		return Decision{Verdict: Pass, Reason: ReasonPBX}
-	}
-	return FromGate(r.Gate)
-}
-
-// Observe takes note of a response that is about to go back to a source, and
-// says what is to become of the response itself.
-func (e *Engine) Observe(o *Outcome, now int64) Decision {
-	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
-		e.replies.add(replyClasses[i])
-	}
-	return Decision{Verdict: Pass, Reason: ReasonPass}
-}
-
-var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
-
-// Malformed judges a message that the scanner refused for the given fault (one
-// of its constant words). It is never forwarded; up to the threshold it is
-// answered, so that the owner of an honest but broken phone sees why, and after
-// that the source's refused messages are dropped without an answer for the rest
-// of the period. Its good messages go on: on UDP anyone can send refused
-// messages in another's name.
-func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string, now int64) Decision {
-	e.faults.add(fault)
-	rule := e.rules.Load().Malformed
-	n := e.malformed.Add(src.Addr(), now, rule.Period)
-	if rule.Threshold > 0 && int64(n) > int64(rule.Threshold) {
-		return Decision{Verdict: Drop, Reason: ReasonMalformed}
-	}
-	return Decision{Verdict: Reject, Reason: ReasonMalformed, Code: 400}
-}
-
 // Faults returns how many messages were refused, by fault.
 func (e *Engine) Faults() map[string]uint64 { return e.faults.snapshot() }
 
 // Replies returns how many responses went back to sources, by class ("2xx").
 func (e *Engine) Replies() map[string]uint64 { return e.replies.snapshot() }
+
+// Would returns how often a guard that only watches would have acted, by the
+// reason's word: each source once in as long as its ban would have lasted.
+func (e *Engine) Would() map[string]uint64 { return e.would.snapshot() }
+
+// subject is who a message is charged to.
+type subject struct {
+	addr     netip.Addr
+	source   uint64 // key of the source
+	account  uint64 // key of the account
+	standing Standing
+	now      int64
+	rules    *rules
+
+	// The account in the spelling that counts. It stands in here, or it would
+	// have to be allocated.
+	spelled [maxAccount]byte
+	length  int
+}
+
+// name returns the account; it is valid as long as s is.
+func (s *subject) name() []byte { return s.spelled[:s.length] }
+
+// charged puts the account into s.
+func (s *subject) charged(account []byte, k *keys) {
+	s.length = len(appendAccount(s.spelled[:0], account))
+	s.account = k.account(s.name())
+}
+
+// pair is the key of the account at the source.
+func (s *subject) pair(k *keys) uint64 { return k.join(s.source, s.account) }
+
+// Decide judges a request that has passed the gate and the parser. It does not
+// allocate unless somebody is banned.
+func (e *Engine) Decide(r *Request, now int64) Decision {
+	if r.FromPBX {
+		return Decision{Verdict: Pass, Reason: ReasonPBX}
+	}
+	pass := FromGate(r.Gate)
+	if r.Gate != gate.Pass && r.Gate != gate.PassTrusted {
+		return pass // the allow list beats everything
+	}
+	s := subject{addr: r.Source.Addr(), now: now, rules: e.rules.Load()}
+	s.charged(r.Account, &e.keys)
+	s.source = e.keys.source(s.addr)
+	s.standing = e.standing(r.Gate, s.source, now)
+	d := e.object(&s, r)
+	if d.Verdict == Pass {
+		d.Reason = pass.Reason
+		if r.Dialog != 0 && r.Proven && string(r.Method) == "ACK" {
+			e.known.accept(e.keys.join(e.keys.secret, r.Dialog), now)
+		}
+	}
+	return d
+}
+
+// object asks the guards one after the other, those first that end it for good.
+// A decision to pass may say what a guard that watches would have done.
+func (e *Engine) object(s *subject, r *Request) Decision {
+	d := e.scan(s, r)
+	if d.Verdict != Pass {
+		return d
+	}
+	would := d.Would
+	if d = e.touchHoney(s, r); d.Verdict != Pass {
+		return d
+	}
+	would = first(would, d.Would)
+	if d = e.quarantined(s, r); d.Verdict != Pass {
+		return d
+	}
+	would = first(would, d.Would)
+	if d = e.enumerates(s, r); d.Verdict != Pass {
+		return d
+	}
+	would = first(would, d.Would)
+	if d = e.elsewhere(s, r); d.Verdict != Pass {
+		return d
+	}
+	if d = e.guess(s, r); d.Verdict != Pass {
+		return d
+	}
+	would = first(would, d.Would)
+	if d = e.limitInvites(s, r); d.Verdict != Pass {
+		return d
+	}
+	return Decision{Would: first(would, d.Would)}
+}
+
+func first(a, b Reason) Reason {
+	if a != ReasonNone {
+		return a
+	}
+	return b
+}
+
+// Observe takes note of a response that is about to go back to a source, and
+// says what is to become of the response itself. It does not allocate unless
+// somebody is banned.
+func (e *Engine) Observe(o *Outcome, now int64) Decision {
+	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
+		e.replies.add(replyClasses[i])
+	}
+	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load()}
+	v := e.gate.Standing(s.addr, now)
+	s.source = e.keys.source(s.addr)
+	if o.FromPBX {
+		e.observePartner(&s, o)
+		return Decision{Verdict: Pass, Reason: ReasonPBX}
+	}
+	final := o.Status >= 200 || o.NoAnswer
+	if final && string(o.Method) == "INVITE" {
+		e.setups.end(e.keys.join(s.source, o.Transaction), now)
+	}
+	switch v {
+	case gate.DropBan, gate.DropDeny:
+		return FromGate(v) // banned meanwhile: not one answer more
+	case gate.PassAllowed, gate.PassPBX:
+		return FromGate(v)
+	}
+	d := FromGate(v)
+	s.charged(o.Account, &e.keys)
+	s.standing = e.standing(v, s.source, now)
+	if final {
+		e.observeFinal(&s, o)
+	} else if o.Status > 100 {
+		e.settle(&s, o) // a PBX that lets a phone ring has accepted its password
+	}
+	d.Uniform = s.rules.Uniform && s.standing == Stranger && tells(o)
+	return d
+}
+
+var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
+
+// tells says whether a response could tell accounts that exist from those that
+// do not.
+func tells(o *Outcome) bool {
+	if m := string(o.Method); m != "REGISTER" && m != "INVITE" {
+		return false
+	}
+	return refuses(o.Status)
+}
+
+// refuses says whether a status says that the account, or the one who claims it,
+// is not accepted. Others, such as 486, come from those who are called.
+func refuses(status int) bool {
+	switch status {
+	case 401, 403, 404, 407, 410, 604:
+		return true
+	}
+	return false
+}
+
+// observeFinal judges a final response to a source that may be judged.
+func (e *Engine) observeFinal(s *subject, o *Outcome) {
+	switch {
+	case o.NoAnswer, o.Status >= 500 && o.Status < 600, o.Status == 408:
+		// The PBX, or the way to it, is to blame.
+		e.settle(s, o)
+		e.probes.forgive(s)
+	case o.Status < 300:
+		e.succeed(s, o)
+	default:
+		e.judge(s, o)
+	}
+	e.probe(s, o)
+}
+
+// succeed takes note of a 2xx.
+func (e *Engine) succeed(s *subject, o *Outcome) {
+	e.settle(s, o)
+	if register := string(o.Method) == "REGISTER"; register || o.HasCredentials {
+		e.probes.forgive(s)
+	}
+	switch string(o.Method) {
+	case "REGISTER":
+		e.forgiveAccount(s)
+		key := e.bindingKey(s, o)
+		if o.Expires <= 0 {
+			e.known.end(key, s.now)
+			return
+		}
+		until := s.now + min(o.Expires, maxBinding/second)*second
+		e.known.grant(key, grant{source: s.source, until: until, proven: o.proven()}, s.now)
+		if e.places != nil {
+			e.places.Add(s.name(), e.keys.prefix(s.addr).Addr(), s.now)
+		}
+	default:
+		e.observeDialog(s, o, o.proven())
+	}
+}
+
+// observeDialog takes note of the dialogs that begin and end.
+func (e *Engine) observeDialog(s *subject, o *Outcome, proven bool) {
+	if o.Dialog == 0 {
+		return
+	}
+	switch key := e.keys.join(e.keys.secret, o.Dialog); string(o.Method) {
+	case "INVITE":
+		g := grant{source: s.source, until: s.now + maxDialog, kind: grantDialog, proven: proven}
+		if !proven {
+			g.kind = grantOffer
+		}
+		e.known.grant(key, g, s.now)
+	case "BYE":
+		e.known.end(key, s.now)
+	}
+}
+
+// bindingKey tells apart the phones of one account behind one address.
+func (e *Engine) bindingKey(s *subject, o *Outcome) uint64 {
+	return e.keys.join(s.pair(&e.keys), uint64(o.Source.Port())+1)
+}
+
+// proven says whether the request showed that its source is not forged.
+func (o *Outcome) proven() bool {
+	return o.Proven || o.Transport.Reliable() || o.Nonce == NonceIssued
+}
+
+// observePartner takes note of what a source answered to a request of a PBX. Who
+// answers it has got it, so his address is proven.
+func (e *Engine) observePartner(s *subject, o *Outcome) {
+	if o.Status/100 == 2 {
+		e.observeDialog(s, o, true)
+	}
+}
+
+// Recall gives a source for an hour the good standing that it had before a
+// restart, so that a phone with a stale password does not get the others behind
+// its address banned before they have registered anew.
+func (e *Engine) Recall(addr netip.Addr, now int64) {
+	e.known.recall(e.keys.source(addr), now+recallTime, now)
+}
+
+const recallTime = 3600 * second

@@ -1,6 +1,10 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+	"sync"
+)
 
 // NoticeKind is what a Notice is about.
 type NoticeKind uint8
@@ -44,3 +48,87 @@ type Notice struct {
 	Text     string   // one sentence
 	Commands []string // what to run to undo it, or to go further
 }
+
+// noticeRing is how many notices are kept for those who ask.
+const noticeRing = 256
+
+// The most notices of a kind within a minute. What is more is counted, and said
+// with the next one.
+const noticesPerMinute = 60
+
+// notices keeps the latest notices and knows the episodes that have been told.
+type notices struct {
+	mu       sync.Mutex
+	ring     [noticeRing]Notice
+	seq      uint64
+	budget   [len(noticeNames)]budget
+	episodes *table[int64] // when the next one of its kind may be told, by hash
+}
+
+type budget struct {
+	minute   int64
+	told     int
+	withheld int
+}
+
+// begins says whether something that goes on has not been told of for quiet
+// nanoseconds.
+func (n *notices) begins(key uint64, now, quiet int64) bool {
+	b := n.episodes.lock(key)
+	defer b.mu.Unlock()
+	until, _, _ := n.episodes.claim(b, key, now)
+	begins := *until <= now
+	*until = now + quiet
+	return begins
+}
+
+// take gives a notice its number and keeps it, unless there are too many.
+func (n *notices) take(v *Notice) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := &n.budget[v.Kind]
+	if m := v.Time / (60 * second); m != b.minute {
+		b.minute, b.told = m, 0
+	}
+	if b.told++; b.told > noticesPerMinute {
+		b.withheld++
+		return false
+	}
+	if b.withheld > 0 {
+		v.Text += " (" + count(b.withheld, "notice") + " of this kind withheld before this one.)"
+		b.withheld = 0
+	}
+	n.seq++
+	v.Seq = n.seq
+	n.ring[n.seq%noticeRing] = *v
+	return true
+}
+
+// tell hands a notice to whoever is to know.
+func (e *Engine) tell(v Notice) {
+	if e.notices.take(&v) && e.notify != nil {
+		e.notify(v)
+	}
+}
+
+// Notices returns the notices after the one with the given number, oldest first:
+// of those that are gone, none.
+func (e *Engine) Notices(after uint64) []Notice {
+	n := &e.notices
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []Notice
+	for seq := max(after, n.seq-min(n.seq, noticeRing)) + 1; seq <= n.seq; seq++ {
+		all = append(all, n.ring[seq%noticeRing])
+	}
+	return all
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+func times(n int) string { return count(n, "time") }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"sipward/policy/gate"
+	"sipward/policy/scanner"
 )
 
 // Verdict is what happens to a message. The zero Verdict is Pass.
@@ -131,9 +132,17 @@ type Request struct {
 	Proven bool
 	// InDialog says that To has a tag.
 	InDialog bool
-	// Transaction is a keyed hash, the same for retransmissions, and for an
-	// INVITE, its ACK and its CANCEL.
+	// Transaction is a keyed hash, the same for retransmissions only.
 	Transaction uint64
+	// Credentials is a keyed hash of all Authorization and Proxy-Authorization
+	// values, 0 without any. A PBX that keeps no transactions judges each message
+	// anew, so without it a guesser could hide behind one branch for all guesses.
+	Credentials uint64
+	// Dialog is a keyed hash of Call-ID and both tags, the same in both
+	// directions, for an ACK; 0: not known.
+	Dialog uint64
+	// Scan is what the signatures look at; nil: they are not asked.
+	Scan *scanner.Message
 	// Text shows the message when it becomes evidence; may be nil.
 	Text Excerpter
 }
@@ -157,6 +166,7 @@ type Outcome struct {
 	Proven      bool
 	InDialog    bool
 	Transaction uint64
+	Credentials uint64
 
 	// Stale says that a challenge carries stale=true: the password was right and
 	// the nonce old (RFC 7616 §3.3).

@@ -1,0 +1,66 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Malformed judges a message that the parser refused for the given fault (one of
+// its constant words). It is never forwarded. Up to the threshold it is
+// answered, so that the owner of an honest but broken phone sees why; what
+// follows is dropped for the rest of the period, and gets the source banned if
+// that is the action and it may be. The good messages of a source that is not
+// banned go on: on UDP anyone can send refused messages in another's name.
+func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string, now int64) Decision {
+	e.faults.add(fault)
+	answer := Decision{Verdict: Reject, Reason: ReasonMalformed, Code: 400}
+	s := e.subjectOf(src.Addr(), now)
+	rule := &s.rules.Malformed
+	if s.standing == Allowed {
+		return answer
+	}
+	proven := transport.Reliable()
+	n := e.malformed[index(proven)].Add(s.addr, now, rule.Period)
+	if rule.Threshold <= 0 || int64(n) <= int64(rule.Threshold) {
+		return answer
+	}
+	if int64(n) == int64(rule.Threshold)+1 {
+		e.charge(&s, charge{
+			reason: ReasonMalformed, action: rule.Action, block: s.rules.Register.BlockTime, proven: proven,
+			count: int(n), period: rule.Period, detail: "refused messages",
+		})
+	}
+	switch rule.Action.Kind {
+	case ActionNotify, ActionWatch, ActionReject:
+		answer.Would = ReasonMalformed
+		return answer
+	}
+	return Decision{Verdict: Drop, Reason: ReasonMalformed}
+}
+
+// Flooded takes note of a message that the gate dropped because its source sent
+// too many. Only with the action ban it leads to one: when a source goes on, and
+// within a minute as many messages are dropped as may come at once.
+func (e *Engine) Flooded(src netip.AddrPort, transport Transport, now int64) {
+	rule := &e.rules.Load().Flood
+	if rule.Action.Kind == ActionDrop || rule.Action.Kind == ActionReject {
+		return
+	}
+	const period = time.Minute
+	n := e.flooded.Add(src.Addr(), now, period)
+	if int64(n) != int64(rule.Burst) {
+		return
+	}
+	s := e.subjectOf(src.Addr(), now)
+	e.charge(&s, charge{
+		reason: ReasonFlood, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Reliable(),
+		count: int(n), period: period, detail: "messages over the flood limit",
+	})
+}
+
+// subjectOf returns the source of a message of which nothing else is known.
+func (e *Engine) subjectOf(addr netip.Addr, now int64) subject {
+	s := subject{addr: addr, now: now, rules: e.rules.Load(), source: e.keys.source(addr)}
+	s.standing = e.standing(e.gate.Standing(addr, now), s.source, now)
+	return s
+}

@@ -1,0 +1,202 @@
+package policy
+
+import "sync/atomic"
+
+// guesses counts guesses of passwords. Evidence that another may have forged is
+// counted apart and never adds up with the rest: neither may stand in the way of
+// the other.
+//
+// Memory: 161 bytes for an entry of each table. When a bucket is full, an entry
+// that was idle for longest makes room, counting each failure as a minute; one
+// with a running block or quarantine is the last to go.
+type guesses struct {
+	proven   *table[tries] // by stranger; only who gets our answers fills it
+	unproven *table[tries] // by source
+	pairs    *table[tries] // by source in good standing and account
+
+	// quarantine is when the last of all quarantines ends; while there are none
+	// nobody looks for his.
+	quarantine atomic.Int64
+	list       quarantines
+}
+
+func newGuesses(sources int) guesses {
+	worth := func(t *tries, now int64) int64 {
+		w := t.last + int64(t.failures)*60*second
+		if t.until > now {
+			w += 1 << 61
+		}
+		return w
+	}
+	return guesses{
+		proven:   newTable(sources/2, worth),
+		unproven: newTable(sources, worth),
+		pairs:    newTable(sources/2, worth),
+	}
+}
+
+// of returns where the guesses of a class are counted, and under which key: for
+// each account of a source in good standing by itself, so that one phone does
+// not spoil it for the others behind the same address.
+func (g *guesses) of(s *subject, proven bool, k *keys) (*table[tries], uint64) {
+	switch {
+	case !proven:
+		return g.unproven, s.source
+	case s.standing == Stranger:
+		return g.proven, s.source
+	}
+	return g.pairs, s.pair(k)
+}
+
+// serve notes until when what was decided about a key lasts.
+func (g *guesses) serve(t *table[tries], key uint64, v sentence) {
+	if v.until == 0 {
+		return
+	}
+	b := t.lock(key)
+	defer b.mu.Unlock()
+	if x := b.find(key); x != nil {
+		x.sentence = v
+	}
+}
+
+// guess limits the guesses that are with the PBX: together with those that have
+// failed within the period they must not exceed the limit, so exactly as many as
+// it allows are answered, however fast they come.
+func (e *Engine) guess(s *subject, r *Request) Decision {
+	rule := &s.rules.Register
+	if rule.HitCount <= 0 || !r.HasCredentials {
+		return Decision{}
+	}
+	switch string(r.Method) {
+	case "ACK", "CANCEL": // neither is ever challenged (RFC 3261 §22.1)
+		return Decision{}
+	}
+	if s.standing == Stranger {
+		e.probes.await(s)
+	}
+	proven := r.Nonce == NonceIssued
+	t, key := e.guesses.of(s, proven, &e.keys)
+	b := t.lock(key)
+	defer b.mu.Unlock()
+	v, _, _ := t.claim(b, key, s.now)
+	v.touch(s.now)
+	reason := ReasonRegister
+	if !proven {
+		reason = ReasonUnprovenNonce
+	}
+	if v.until != 0 {
+		switch {
+		case rule.Action.watches():
+			return Decision{Would: reason}
+		case t == e.guesses.pairs: // only what a quarantine lets through comes here
+			return Decision{}
+		case e.lifted(v.sentence, s):
+			*v = tries{last: s.now}
+		default:
+			return Decision{Verdict: Drop, Reason: reason}
+		}
+	}
+	if rule.Action.watches() {
+		return Decision{}
+	}
+	switch v.ask(guessID(r.Transaction, r.Credentials), uint16(s.account>>16), s.now, s.rules.monit, rule.HitCount) {
+	case askWait:
+		return Decision{Verdict: Hold, Reason: ReasonGuessesInFlight}
+	case askTooMany:
+		return rule.Action.decide(reason, 60)
+	}
+	return Decision{}
+}
+
+// guessID tells guesses apart. A transaction is not enough for it: to a PBX that
+// keeps none each message is a guess of its own.
+func guessID(transaction, credentials uint64) uint32 {
+	h := transaction ^ credentials*0x9E3779B97F4A7C15
+	return uint32(h ^ h>>32)
+}
+
+// settle forgets that a guess is with the PBX: it was answered, and not with a
+// failure.
+func (e *Engine) settle(s *subject, o *Outcome) {
+	if !o.HasCredentials {
+		return
+	}
+	t, key := e.guesses.of(s, o.Nonce == NonceIssued, &e.keys)
+	b := t.lock(key)
+	defer b.mu.Unlock()
+	if v := b.find(key); v != nil {
+		v.settle(guessID(o.Transaction, o.Credentials))
+	}
+}
+
+// weigh is the table of design §7: what an answer to a request weighs, and
+// whether its source is proven.
+func weigh(o *Outcome) (weight uint8, proven bool) {
+	switch o.Status {
+	case 401, 407:
+		if o.HasCredentials && !o.Stale {
+			return 1, o.Nonce == NonceIssued
+		}
+	case 403, 404:
+		// To other methods it is whom they call that is not found, or not
+		// allowed.
+		if string(o.Method) == "REGISTER" {
+			return 1, o.proven()
+		}
+	}
+	return 0, false
+}
+
+// judge counts a failure.
+func (e *Engine) judge(s *subject, o *Outcome) {
+	weight, proven := weigh(o)
+	if weight == 0 || proven != (o.Nonce == NonceIssued) {
+		e.settle(s, o)
+	}
+	if weight == 0 {
+		return
+	}
+	e.exhibitOutcome(s, o, proven)
+	e.failAccount(s)
+	rule := &s.rules.Register
+	if rule.HitCount <= 0 {
+		return
+	}
+	t, key := e.guesses.of(s, proven, &e.keys)
+	b := t.lock(key)
+	v, _, _ := t.claim(b, key, s.now)
+	v.touch(s.now)
+	n, fresh := v.fail(guessID(o.Transaction, o.Credentials), uint16(s.account>>16), s.now, s.rules.monit)
+	full := fresh && n >= rule.HitCount && v.until == 0
+	b.mu.Unlock()
+	if !full {
+		return
+	}
+	if s.standing >= Good && proven {
+		e.guesses.serve(t, key, e.quarantine(s))
+		return
+	}
+	e.guesses.serve(t, key, e.charge(s, charge{
+		reason: ReasonRegister, action: rule.Action, block: rule.BlockTime,
+		proven: proven, count: n, period: rule.MonitPeriod, detail: "failures",
+	}))
+}
+
+// forgiveAccount forgets the failures of an account at a source: it has shown
+// that it knows the password now. What others at the same source did stays.
+func (e *Engine) forgiveAccount(s *subject) {
+	key := s.pair(&e.keys)
+	b := e.guesses.pairs.lock(key)
+	if v := b.find(key); v != nil && v.until <= s.now {
+		b.drop(key)
+	}
+	b.mu.Unlock()
+	for _, t := range [...]*table[tries]{e.guesses.proven, e.guesses.unproven} {
+		b := t.lock(s.source)
+		if v := b.find(s.source); v != nil {
+			v.forgive(uint16(s.account >> 16))
+		}
+		b.mu.Unlock()
+	}
+}

@@ -59,6 +59,8 @@ func (l *Lab) startSIPp(c SIPpConfig) (*SIPp, error) {
 	}
 	args := []string{"sipp", c.Remote.String(), "-sf", scenario, "-i", bracketed(c.Local.Addr()), "-p", fmt.Sprint(c.Local.Port()),
 		"-t", transport, "-m", fmt.Sprint(c.Calls), "-r", fmt.Sprint(max(1, c.Rate)), "-nostdin", "-timer_resol", "10",
+		// A repeated answer to what SIPp itself has repeated is no reason to give a call up.
+		"-default_behaviors", "all,-abortunexp",
 		"-trace_msg", "-message_file", filepath.Join(dir, "messages"), "-trace_err", "-error_file", filepath.Join(dir, "errors")}
 	if len(c.Users) > 0 {
 		text := "SEQUENTIAL\n"
@@ -99,7 +101,7 @@ func (s *SIPp) Wait(t *testing.T, within time.Duration) {
 	}
 }
 
-// Trace gives the ends of SIPp's message and error traces.
+// Trace gives the beginnings and ends of SIPp's message and error traces.
 func (s *SIPp) Trace() string {
 	var b strings.Builder
 	for _, path := range []string{s.errors, s.messages} {
@@ -108,9 +110,9 @@ func (s *SIPp) Trace() string {
 			continue
 		}
 		if len(text) > 12000 {
-			text = text[len(text)-12000:]
+			text = append(append(text[:6000:6000], "\n…\n"...), text[len(text)-6000:]...)
 		}
-		fmt.Fprintf(&b, "──── SIPp %s, end of %s\n%s\n", s.name, filepath.Base(path), text)
+		fmt.Fprintf(&b, "──── SIPp %s, %s\n%s\n", s.name, filepath.Base(path), text)
 	}
 	return b.String()
 }

@@ -1,19 +1,33 @@
 package netio
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// udpReader reads batches from one socket into buffers of its own.
+// batchReader reads packets in batches. What receive has read is valid until
+// the next call.
+type batchReader interface {
+	// receive takes what is there, without waiting, and returns how much
+	// that is and whether more may be left.
+	receive() (n int, more bool, err error)
+	// packets returns what receive has read.
+	packets() []Packet
+	close()
+}
+
+// udpReader reads one socket into buffers of its own.
 type udpReader struct {
 	s    *udpSocket
 	mm   mmsgs
 	mem  []byte // mapped: a slot costs memory only as far as it was ever filled
 	pkts []Packet
-	last int // slots used by the last call, to be armed again
+	n    int // messages received by the last call
 }
+
+var _ batchReader = (*udpReader)(nil)
 
 func newUDPReader(s *udpSocket, batch int) (*udpReader, error) {
 	mem, err := unix.Mmap(-1, 0, batch*slotStride, unix.PROT_READ|unix.PROT_WRITE,
@@ -39,52 +53,36 @@ func newUDPReader(s *udpSocket, batch int) (*udpReader, error) {
 
 func (r *udpReader) close() { _ = unix.Munmap(r.mem) }
 
-// readBatch blocks for the next packets. None and no error means that the
-// socket was shut down, or that the wait was interrupted. The packets are
-// valid until the next call.
-func (r *udpReader) readBatch() ([]Packet, error) {
-	r.mm.arm(r.last)
-	r.last = 0
-	n, errno := recvmmsg(r.s.fd, r.mm.hdrs, unix.MSG_WAITFORONE)
-	if errno != 0 {
-		return nil, r.failed(errno)
+func (r *udpReader) receive() (n int, more bool, err error) {
+	r.mm.arm(r.n)
+	n, errno := recvmmsg(r.s.fd, r.mm.hdrs)
+	r.n = n
+	switch errno {
+	case 0:
+		r.s.counters.batches.Add(1)
+		r.s.counters.packets.Add(uint64(n))
+		return n, n == len(r.mm.hdrs), nil
+	case unix.EAGAIN:
+		return 0, false, nil
+	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL: // will not pass
+		return 0, false, fmt.Errorf("read udp %s: %w", r.s.addr, errno)
+	case unix.ENOMEM, unix.ENOBUFS:
+		time.Sleep(time.Millisecond)
 	}
-	r.last = n
-	k := 0
-	for i := range n {
-		h := &r.mm.hdrs[i]
-		src := r.mm.names[i].decode(h.Hdr.Namelen)
-		if !src.IsValid() {
-			continue // what a socket that was shut down returns
-		}
-		p := &r.pkts[k]
-		k++
+	// Also what ICMP has told about something that we have sent.
+	r.s.counters.receiveErrors.Add(1)
+	return 0, true, nil
+}
+
+func (r *udpReader) packets() []Packet {
+	for i := range r.n {
+		h, p := &r.mm.hdrs[i], &r.pkts[i]
 		p.Data = r.mem[i*slotStride:][:h.Len:h.Len]
-		p.Src = src
+		p.Src = r.mm.names[i].decode(h.Hdr.Namelen)
 		p.Local = r.s.addr.Addr()
 		if r.s.wildcard {
 			p.Local = pktinfo(&r.mm.ctrls[i], int(h.Hdr.Controllen))
 		}
 	}
-	if k > 0 {
-		r.s.counters.batches.Add(1)
-		r.s.counters.packets.Add(uint64(k))
-	}
-	return r.pkts[:k], nil
-}
-
-// failed sorts errors: what ICMP told about something that we sent is
-// counted, want of memory is waited out, and only what cannot pass by itself
-// is returned.
-func (r *udpReader) failed(errno unix.Errno) error {
-	switch errno {
-	case unix.EINTR, unix.EAGAIN:
-		return nil
-	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
-		return sockErr("recvmmsg", errno)
-	case unix.ENOMEM, unix.ENOBUFS:
-		time.Sleep(time.Millisecond)
-	}
-	r.s.counters.receiveErrors.Add(1)
-	return nil
+	return r.pkts[:r.n]
 }

@@ -148,16 +148,18 @@ func sockErr(call string, err error) error {
 	return os.NewSyscallError(call, err)
 }
 
-// drops is the kernel's count of packets that found the receive queue full,
-// modulo 2^32. Asking for it costs a packet nothing, and it knows of drops
-// that SO_RXQ_OVFL reports only with a later packet.
-func (s *udpSocket) drops() uint32 {
+// meminfo asks for the state of the socket's queues (SO_MEMINFO, socket(7)):
+// what is in the receive queue and how much may be, in bytes, and how many
+// packets, modulo 2^32, have found it full. Asking costs a packet nothing, and
+// knows of drops that SO_RXQ_OVFL reports only with a later packet. All is 0
+// when the kernel does not answer.
+func (s *udpSocket) meminfo() (queued, room, drops uint32) {
 	var info [unix.SK_MEMINFO_VARS]uint32
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
-		return 0
+		return 0, 0, 0
 	}
-	return info[unix.SK_MEMINFO_DROPS]
+	return info[unix.SK_MEMINFO_RMEM_ALLOC], info[unix.SK_MEMINFO_RCVBUF], info[unix.SK_MEMINFO_DROPS]
 }

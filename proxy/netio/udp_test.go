@@ -438,5 +438,8 @@ func TestKernelDropsCounted(t *testing.T) {
 	if st := u.Stats()[0]; st.KernelDrops == 0 || st.KernelDrops > n {
 		t.Errorf("%d kernel drops of %d packets", st.KernelDrops, n)
 	}
+	if fill := u.QueueFill(0, 0); fill < 0.5 {
+		t.Errorf("queue is full to %v", fill)
+	}
 	close(release)
 }

@@ -20,7 +20,7 @@ func TestNoAllocs(t *testing.T) {
 }
 
 func BenchmarkRoundTrip(b *testing.B) {
-	u := runUDP(b, netio.UDPConfig{Workers: 1}, echo, "127.0.0.1:0")
+	u := runUDP(b, netio.UDPConfig{Workers: 1, Coalesce: -1}, echo, "127.0.0.1:0")
 	rt := newRoundTripper(b, u)
 	rt.do(64)
 	b.ReportAllocs()

@@ -59,7 +59,8 @@ func (u *UDP) Stats() []UDPStats {
 			if u.closed {
 				st.KernelDrops += c.total()
 			} else {
-				st.KernelDrops += c.noteDrops(s.drops())
+				_, _, drops := s.meminfo()
+				st.KernelDrops += c.noteDrops(drops)
 			}
 		}
 	}

@@ -46,7 +46,7 @@ func (w *udpWriter) send(hdrs []unix.Mmsghdr) (sent int) {
 	patience := sendPatience
 	retried := false
 	for len(hdrs) > 0 {
-		n, errno := sendmmsg(w.s.fd, hdrs, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		n, errno := sendmmsg(w.s.fd, hdrs)
 		if errno == 0 {
 			sent += n
 			hdrs = hdrs[n:]
@@ -106,7 +106,7 @@ func (s *udpSocket) writeTo(b []byte, dst netip.AddrPort, local netip.Addr) erro
 	mm := newMmsgs(1, s.wildcard)
 	mm.set(0, &Datagram{Data: b, Dst: dst, Local: local})
 	for attempt := 0; ; attempt++ {
-		n, errno := sendmmsg(s.fd, mm.hdrs, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		n, errno := sendmmsg(s.fd, mm.hdrs)
 		switch {
 		case errno == 0 && n == 1:
 			s.counters.sent.Add(1)

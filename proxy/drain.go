@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -29,4 +30,10 @@ func (s *Server) Drain(ctx context.Context, most time.Duration) {
 func (s *Server) Close() {
 	s.udp.Close()
 	s.tcp.Close()
+}
+
+// CloseSource cuts off the open connections of every address in p, and returns how many
+// there were: a ban ends what is open.
+func (s *Server) CloseSource(p netip.Prefix) int {
+	return s.tcp.CloseSource(p.Contains)
 }

@@ -31,6 +31,27 @@ type sender struct {
 	msgs  []Datagram
 }
 
+// NewOutput makes an Output that hands its messages to deliver in place of the
+// kernel: for handlers without sockets, see package memio. The messages are
+// deliver's until it returns. One batch is up to batch messages.
+func NewOutput(listeners, batch int, deliver func(listener int, msgs []Datagram)) *Output {
+	writers := make([]batchWriter, listeners)
+	for l := range writers {
+		writers[l] = delivery{listener: l, deliver: deliver}
+	}
+	return newOutput(batch, writers)
+}
+
+// delivery is a batchWriter without a socket.
+type delivery struct {
+	listener int
+	deliver  func(listener int, msgs []Datagram)
+}
+
+var _ batchWriter = delivery{}
+
+func (d delivery) writeBatch(msgs []Datagram) { d.deliver(d.listener, msgs) }
+
 func newOutput(batch int, writers []batchWriter) *Output {
 	o := &Output{senders: make([]sender, len(writers))}
 	for i, w := range writers {

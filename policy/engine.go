@@ -34,6 +34,7 @@ type Engine struct {
 	exhibits  *table[exhibits]
 	charging  charging
 	notices   notices
+	ticks     atomic.Uint32
 
 	faults  tally
 	replies tally

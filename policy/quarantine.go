@@ -31,15 +31,19 @@ func (q *quarantines) add(key uint64, v Quarantine) {
 	if q.of == nil {
 		q.of = map[uint64]Quarantine{}
 	}
-	if len(q.of) >= maxListed {
-		for k, old := range q.of {
-			if old.Until <= v.Since {
-				delete(q.of, k)
-			}
-		}
-	}
 	if len(q.of) < maxListed {
 		q.of[key] = v
+	}
+}
+
+// purge forgets those that have ended.
+func (q *quarantines) purge(now int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for k, v := range q.of {
+		if v.Until <= now {
+			delete(q.of, k)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,9 @@ type lab struct {
 	pbx           netip.AddrPort
 	generatorPort uint16
 	runs          uint32
+	patience      time.Duration // left for waiting for a quiet machine
+	mu            sync.Mutex
+	running       map[*process]bool
 	log           io.Writer
 }
 
@@ -46,7 +50,8 @@ type process struct {
 	done   chan error
 }
 
-// start runs a part in a process group of its own, which dies with this program.
+// start runs a part in a process group of its own, which is asked to end when this program dies:
+// Kamailio, killed, would leave its workers behind.
 func (l *lab) start(name string, args []string) (*process, error) {
 	path := filepath.Join(l.dir, strings.ReplaceAll(name, " ", "-")+".log")
 	f, err := os.Create(path)
@@ -56,12 +61,32 @@ func (l *lab) start(name string, args []string) (*process, error) {
 	defer f.Close()
 	p := &process{cmd: exec.Command(args[0], args[1:]...), output: path, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = f, f
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+	l.mu.Lock()
+	l.running[p] = true
+	l.mu.Unlock()
 	go p.wait()
 	return p, nil
+}
+
+// stop ends one part.
+func (l *lab) stop(p *process) {
+	l.mu.Lock()
+	delete(l.running, p)
+	l.mu.Unlock()
+	p.stop()
+}
+
+// stopAll ends everything, for the end in the middle of a run.
+func (l *lab) stopAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.running {
+		p.stop()
+	}
 }
 
 func (p *process) wait() { p.done <- p.cmd.Wait() }
@@ -117,7 +142,7 @@ func (l *lab) startResponder() (*process, error) {
 		return nil, err
 	}
 	if err := l.await(p, pbx); err != nil {
-		p.stop()
+		l.stop(p)
 		return nil, err
 	}
 	return p, nil
@@ -138,7 +163,7 @@ func (l *lab) startSubject(s subject) (*process, netip.AddrPort, error) {
 		return nil, listen, err
 	}
 	if err := l.await(p, listen); err != nil {
-		p.stop()
+		l.stop(p)
 		return nil, listen, fmt.Errorf("%s: %w\n%s", s.name, err, p.tail())
 	}
 	return p, listen, nil

@@ -19,10 +19,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -48,6 +50,7 @@ func main() {
 
 type options struct {
 	step       time.Duration
+	patience   time.Duration
 	sources    int
 	subjects   []string
 	json       string
@@ -62,6 +65,7 @@ func parseFlags() options {
 	var only string
 	quick := flag.Bool("quick", false, "short steps and a coarse search: shows that everything works, not how fast it is")
 	flag.DurationVar(&o.step, "step", 4*time.Second, "duration of one step")
+	flag.DurationVar(&o.patience, "patience", 2*time.Minute, "time in all to wait for others to leave the machine alone, and to repeat what they spoiled")
 	flag.IntVar(&o.sources, "sources", 10000, "source addresses of the flow from many")
 	flag.StringVar(&only, "subjects", "", "comma-separated part of: kamailio, bare, sipward (default all)")
 	flag.StringVar(&o.json, "json", "", "also write all figures to this file")
@@ -71,7 +75,7 @@ func parseFlags() options {
 	flag.Parse()
 	o.resolution = 1.05
 	if *quick { // long enough for every part, too short for the truth
-		o.step, o.resolution = 500*time.Millisecond, 1.3
+		o.step, o.resolution, o.patience = 500*time.Millisecond, 1.3, 0
 	}
 	if only != "" {
 		o.subjects = strings.Split(only, ",")
@@ -95,11 +99,12 @@ func run() (failed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	go l.endOnSignal()
 	responder, err := l.startResponder()
 	if err != nil {
 		return false, err
 	}
-	defer responder.stop()
+	defer l.stop(responder)
 	rep, err := newReport(o)
 	if err != nil {
 		return false, err
@@ -123,12 +128,23 @@ func run() (failed bool, err error) {
 	return rep.failed(), err
 }
 
+// endOnSignal leaves nothing behind when the run is broken off.
+func (l *lab) endOnSignal() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	<-c
+	l.stopAll()
+	_ = os.RemoveAll(l.dir) // all that is left to do
+	os.Exit(130)
+}
+
 func newLab(o options, dir string) (*lab, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	l := &lab{dir: dir, self: self, sipward: o.sipward, receiveBuffer: o.buffer, log: os.Stderr}
+	l := &lab{dir: dir, self: self, sipward: o.sipward, receiveBuffer: o.buffer, patience: o.patience,
+		running: make(map[*process]bool), log: os.Stderr}
 	if o.wants(nameStateful1) || o.wants(nameStateful2) || o.wants(nameStateless) {
 		if l.kamailio, err = exec.LookPath(o.kamailio); err != nil {
 			return nil, fmt.Errorf("find Kamailio (Debian: kamailio; or -subjects bare,sipward): %w", err)

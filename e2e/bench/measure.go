@@ -80,10 +80,13 @@ func where(p Point) string {
 	return s
 }
 
-// pass is one step of a search. A step that fails is repeated once if it failed by little or others
-// used the machine meanwhile: that may not have been the subject's fault.
+// pass is one step of a search. A step that fails by little is repeated once; one that others spoiled,
+// as often as patience lasts, and then once: that may not have been the subject's fault.
 func (b *bench) pass(flow load.Flow, sources, rate int, points *[]Point) (bool, error) {
 	for try := 0; ; try++ {
+		if err := b.lab.awaitQuiet(); err != nil {
+			return false, err
+		}
 		p, err := b.measure(flow, sources, rate)
 		if err != nil {
 			return false, err
@@ -94,10 +97,35 @@ func (b *bench) pass(flow load.Flow, sources, rate int, points *[]Point) (bool, 
 				return false, err
 			}
 		}
+		spoiled := p.Others >= disturbed
+		if spoiled && b.lab.patience > 0 && try < 10 {
+			b.lab.patience -= b.step
+			continue
+		}
 		little := float64(p.Answered) >= 0.99*float64(rate)*b.step.Seconds()
-		if p.Pass || try == 1 || !little && p.Others < disturbed {
+		if p.Pass || try > 0 || !little && !spoiled {
 			return p.Pass, nil
 		}
+	}
+}
+
+// awaitQuiet waits, as long as patience lasts, until nobody else uses the machine.
+func (l *lab) awaitQuiet() error {
+	const look = 300 * time.Millisecond
+	for {
+		busy0, all0, err := machineTime()
+		if err != nil {
+			return err
+		}
+		time.Sleep(look)
+		busy1, all1, err := machineTime()
+		if err != nil {
+			return err
+		}
+		if l.patience <= 0 || float64(busy1-busy0) <= disturbed*float64(all1-all0) {
+			return nil
+		}
+		l.patience -= look
 	}
 }
 

@@ -41,7 +41,7 @@ func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	defer proc.stop()
+	defer l.stop(proc)
 	b := &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step}
 	one, err := b.series(o, load.Register, 1, lowRate, 2)
 	if err != nil {
@@ -106,7 +106,7 @@ func (l *lab) fill(o options, s subject, missing []*Series, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	defer proc.stop()
+	defer l.stop(proc)
 	b := &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step}
 	for _, own := range missing {
 		if _, err := b.pass(own.Flow, own.Sources, rep.common(own), &own.Points); err != nil {

@@ -13,7 +13,7 @@ import (
 // have been without success for two seconds, and, with a hundred more allowed,
 // all. The first is for patient scanners; the second stops a fast one.
 //
-// Memory: 137 bytes for a source, and 1,569 for one of the few with more than
+// Memory: 137 bytes for a source, and 1,553 for one of the few with more than
 // eight accounts. When a bucket is full, the source that was idle for longest
 // makes room, counting each account as ten seconds; of those with many accounts
 // the same.

@@ -37,7 +37,7 @@ const (
 // exhibits keeps the latest messages that counted against a source, for people.
 // Nothing is decided by them.
 //
-// Memory: 5 KiB for a source. When a bucket is full, the source whose latest
+// Memory: 4,785 bytes for a source. When a bucket is full, the source whose latest
 // exhibit is oldest makes room, those on unproven evidence first.
 type exhibits struct {
 	slots [exhibitSlots]exhibit

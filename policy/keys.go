@@ -94,5 +94,7 @@ func unhex(c byte) byte {
 // join returns the key of two things together.
 func (k *keys) join(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a^k.secret, b^0x9E3779B97F4A7C15)
-	return hi ^ lo ^ a | 1
+	h := hi ^ lo ^ a
+	h = (h ^ h>>29) * 0xBF58476D1CE4E5B9 // ports and the like are not spread by one product
+	return h ^ h>>32 | 1
 }

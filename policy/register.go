@@ -6,7 +6,7 @@ import "sync/atomic"
 // counted apart and never adds up with the rest: neither may stand in the way of
 // the other.
 //
-// Memory: 161 bytes for an entry of each table. When a bucket is full, an entry
+// Memory: 185 bytes for an entry of each table. When a bucket is full, an entry
 // that was idle for longest makes room, counting each failure as a minute; one
 // with a running block or quarantine is the last to go.
 type guesses struct {

@@ -69,7 +69,7 @@ const (
 // known holds who is in good standing: the sources, and the grants (bindings and
 // dialogs) that they owe it to.
 //
-// Memory: 57 bytes for a source and 33 for a grant. When a bucket is full, the
+// Memory: 49 bytes for a source and 33 for a grant. When a bucket is full, the
 // one whose standing ends first makes room, and before it one that may have been
 // forged by someone who holds a valid password.
 //

@@ -141,6 +141,7 @@ func (t *task) prove() {
 			continue
 		}
 		r.HasCredentials = true
+		r.Credentials = r.Credentials*31 + t.s.key.Hash(h.Value.Of(m.Buf)) | 1
 		c, fault := sip.ParseCredentials(m.Buf, h.Value)
 		class, qop := policy.NonceUnknown, false
 		if fault == sip.OK && c.Digest {

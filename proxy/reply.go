@@ -85,6 +85,7 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decis
 	challenge := m.Status == 401 || m.Status == 407
 	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
 		// Only carriers may ask a PBX for its password.
+		t.s.engine.DigestLeak(t.from.addr.Addr(), t.now)
 		return policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonDigestLeak}
 	}
 	o := &t.outcome

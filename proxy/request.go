@@ -164,7 +164,11 @@ func (t *task) describe(b *branch) {
 		Target:      t.target,
 		CallID:      m.CallID.Of(m.Buf),
 		Transaction: b.transaction(),
+		Scan:        &t.scan,
 		Text:        t,
+	}
+	if m.Method == sip.MethodAck {
+		t.req.Dialog = t.dialogKey()
 	}
 	t.describeScan()
 	t.prove()

@@ -1,11 +1,11 @@
 // Package admin is how people and programs talk to a running sipward: HTTP with
 // JSON on a unix socket. Whoever may open the socket may use all of it, so the
-// socket's mode and group are the access control.
+// socket's mode and group are the access control; who asked for a change is known
+// from the socket, and logged.
 package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,14 +31,6 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Backend is the sipward that is controlled.
-type Backend interface {
-	Status() Status
-	// Reload reads the configuration again. An error says why the old one stays in
-	// force.
-	Reload() (Reloaded, error)
-}
-
 // Server serves the control socket. It implements Run(ctx) error.
 type Server struct {
 	cfg      Config
@@ -50,6 +42,7 @@ type Server struct {
 const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = 30 * time.Second
+	endTimeout   = 2 * time.Second // to finish what is being answered at the end
 	maxBody      = 64 << 10
 )
 
@@ -61,13 +54,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}
 	s := &Server{cfg: cfg, listener: l}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("POST /v1/reload", s.reload)
 	s.http = http.Server{
-		Handler:     http.MaxBytesHandler(mux, maxBody),
+		Handler:     http.MaxBytesHandler(s.routes(), maxBody),
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: readTimeout,
-		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ConnContext: withPeer,
+		ErrorLog:    slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	}
 	return s, nil
 }
@@ -123,36 +114,24 @@ func setAccess(cfg *Config) error {
 // Close closes a Server that will not be Run.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends; what is being answered then is finished, if it does not
+// take long.
 func (s *Server) Run(ctx context.Context) error {
-	stopped := context.AfterFunc(ctx, func() { s.http.Close() })
-	defer stopped()
-	if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan struct{})
+	notStarted := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+		defer cancel()
+		if err := s.http.Shutdown(ctx); err != nil {
+			s.http.Close()
+		}
+	})
+	err := s.http.Serve(s.listener)
+	if !notStarted() {
+		<-ended
+	}
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 	return nil
-}
-
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, s.cfg.Backend.Status())
-}
-
-func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
-	done, err := s.cfg.Backend.Reload()
-	if err != nil {
-		reply(w, http.StatusUnprocessableEntity, failure{err.Error()})
-		return
-	}
-	reply(w, http.StatusOK, done)
-}
-
-// failure is the body of every answer that is not a success.
-type failure struct {
-	Error string `json:"error"`
-}
-
-func reply(w http.ResponseWriter, code int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(body) // a client that went away needs no answer
 }

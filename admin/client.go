@@ -9,16 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
 // ErrUnreachable is wrapped when no sipward answers on the socket.
 var ErrUnreachable = errors.New("admin: cannot reach sipward")
-
-// A Refusal is an answer in which sipward declined what was asked.
-type Refusal struct{ Reason string }
-
-func (e *Refusal) Error() string { return e.Reason }
 
 // Client talks to a running sipward.
 type Client struct {
@@ -50,8 +46,54 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	return r, c.do(ctx, http.MethodPost, "/v1/reload", nil, &r)
 }
 
-// maxReply bounds what a client reads.
-const maxReply = 64 << 20
+// Entries asks for a list.
+func (c *Client) Entries(ctx context.Context, list List) ([]Entry, error) {
+	var l entryList
+	err := c.do(ctx, http.MethodGet, "/v1/lists/"+string(list), nil, &l)
+	return l.Entries, err
+}
+
+// Bans asks for the bans in force.
+func (c *Client) Bans(ctx context.Context) ([]Ban, error) {
+	var l banList
+	err := c.do(ctx, http.MethodGet, "/v1/lists/bans", nil, &l)
+	return l.Bans, err
+}
+
+// Ban bans an address or prefix.
+func (c *Client) Ban(ctx context.Context, q BanRequest) (Banned, error) {
+	var done Banned
+	return done, c.do(ctx, http.MethodPost, "/v1/ban", q, &done)
+}
+
+// Unban lifts the ban of an address or prefix.
+func (c *Client) Unban(ctx context.Context, address string) (Unbanned, error) {
+	var done Unbanned
+	return done, c.do(ctx, http.MethodDelete, "/v1/ban?"+about(address), nil, &done)
+}
+
+// AddEntry puts an address or prefix on a list.
+func (c *Client) AddEntry(ctx context.Context, list List, q EntryRequest) (EntryChange, error) {
+	var done EntryChange
+	return done, c.do(ctx, http.MethodPost, "/v1/"+string(list), q, &done)
+}
+
+// RemoveEntry takes an address or prefix off a list.
+func (c *Client) RemoveEntry(ctx context.Context, list List, address string) (EntryChange, error) {
+	var done EntryChange
+	return done, c.do(ctx, http.MethodDelete, "/v1/"+string(list)+"?"+about(address), nil, &done)
+}
+
+// Explain asks what is known about an address.
+func (c *Client) Explain(ctx context.Context, address string) (Explanation, error) {
+	var x Explanation
+	return x, c.do(ctx, http.MethodGet, "/v1/explain?"+about(address), nil, &x)
+}
+
+func about(address string) string { return url.Values{"address": {address}}.Encode() }
+
+// maxReply bounds what a client reads: a full ban table is about 50 MB.
+const maxReply = 256 << 20
 
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
 	var send io.Reader
@@ -79,9 +121,9 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 	if res.StatusCode != http.StatusOK {
 		var f failure
 		if err := dec.Decode(&f); err != nil || f.Error == "" {
-			return &Refusal{fmt.Sprintf("sipward answered %s to %s %s", res.Status, method, path)}
+			f.Error = fmt.Sprintf("sipward answered %s to %s %s", res.Status, method, path)
 		}
-		return &Refusal{f.Error}
+		return &Refusal{Status: res.StatusCode, Reason: f.Error}
 	}
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("read sipward's answer: %w", err)

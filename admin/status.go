@@ -28,6 +28,85 @@ type Status struct {
 	Allow  int `json:"allow"`  // prefixes on the allow list
 	Deny   int `json:"deny"`   // prefixes on the deny list
 	Trunks int `json:"trunks"` // prefixes of trunks
+
+	Guards  []Guard   `json:"guards"`
+	Bans    BanCounts `json:"bans"`
+	Breaker []Fuse    `json:"breaker"`
+	Store   Store     `json:"store"`
+	// KnownPlaces holds the accounts that are let in from known places only.
+	KnownPlaces []string `json:"known_places"`
+	// Notices holds the latest notices to the administrator, oldest first.
+	Notices []Notice `json:"notices"`
+}
+
+// Notice tells of an episode: a ban, a quarantine, a limit.
+type Notice struct {
+	Seq     uint64    `json:"seq"` // rises by one with each
+	Time    time.Time `json:"time"`
+	Kind    string    `json:"kind"`
+	Reason  string    `json:"reason"`
+	Source  string    `json:"source,omitempty"`
+	Account string    `json:"account,omitempty"`
+	// Quiet says that it is for the record only, as of a guard that watches.
+	Quiet    bool     `json:"quiet,omitempty"`
+	Text     string   `json:"text"`
+	Commands []string `json:"commands,omitempty"`
+}
+
+// Guard is what a guard does and has done.
+type Guard struct {
+	Name   string `json:"name"`
+	Action string `json:"action"` // as in the configuration
+	// Messages is how many it has stopped since the start.
+	Messages uint64 `json:"messages"`
+	// Bans is how many of the bans in force are its own.
+	Bans int `json:"bans"`
+	// Would is how often it would have acted, if it only watches.
+	Would uint64 `json:"would,omitempty"`
+}
+
+// BanCounts counts bans.
+type BanCounts struct {
+	Dynamic   int `json:"dynamic"` // in force
+	Permanent int `json:"permanent"`
+	Manual    int `json:"manual"`
+	Unproven  int `json:"unproven"` // of the dynamic ones
+	// Recalled counts sources that are not banned, but whose earlier bans count
+	// towards a permanent one.
+	Recalled    int `json:"recalled"`
+	Quarantines int `json:"quarantines"`
+	// GoodSources counts the sources in good standing because of what a PBX
+	// accepted.
+	GoodSources int `json:"good_sources"`
+
+	// Since the start.
+	Added   uint64 `json:"added"`
+	Expired uint64 `json:"expired"`
+	Evicted uint64 `json:"evicted"` // made room in a full table
+	Full    uint64 `json:"full"`    // not made, because the table was full
+	Breaker uint64 `json:"breaker"` // not made, because of the breaker
+}
+
+// Fuse is a limit of the breaker, which stops automatic bans.
+type Fuse struct {
+	Name    string    `json:"name"`
+	Open    bool      `json:"open"` // they are stopped
+	Since   time.Time `json:"since,omitzero"`
+	Limit   int       `json:"limit"` // bans a minute; zero: none
+	Count   int       `json:"count"` // within the last minute
+	Refused uint64    `json:"refused"`
+}
+
+// Store is the state of the database.
+type Store struct {
+	Path     string    `json:"path"`
+	OK       bool      `json:"ok"`
+	Error    string    `json:"error,omitempty"` // why it cannot be used at present
+	Since    time.Time `json:"since,omitzero"`
+	Errors   uint64    `json:"errors"`
+	Pending  int       `json:"pending"` // changes that wait to be written
+	BadRows  int       `json:"bad_rows,omitempty"`
+	SetAside string    `json:"set_aside,omitempty"` // where a damaged one was moved to
 }
 
 // PBX is the state of one PBX.

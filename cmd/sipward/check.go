@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"sipward/conf"
+	"sipward/policy/scanner"
 )
 
 const defaultConfig = "/etc/sipward/sipward.yaml"
@@ -17,11 +19,13 @@ func configFlag(cmd *cobra.Command, path *string) {
 }
 
 // configuration is a file as sipward would run it: read, checked, and its lists
-// loaded.
+// and signatures loaded. It is not changed once made.
 type configuration struct {
 	path string
 	conf *conf.Config
 	lists
+	signatures *scanner.Set
+	read       map[string]stamp // of the files, from before they were read
 }
 
 func loadConfiguration(path string) (*configuration, error) {
@@ -29,11 +33,18 @@ func loadConfiguration(path string) (*configuration, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := loadLists(c)
-	if err != nil {
-		return nil, err
-	}
-	return &configuration{path: path, conf: c, lists: l}, nil
+	full := &configuration{path: path, conf: c}
+	return full, full.loadFiles()
+}
+
+// loadFiles reads the lists and signatures into a configuration that is being
+// made.
+func (c *configuration) loadFiles() error {
+	c.read = stamps(c.files())
+	var err1, err2 error
+	c.lists, err1 = loadLists(c.conf)
+	c.signatures, err2 = loadSignatures(c.conf.Scanner)
+	return errors.Join(err1, err2)
 }
 
 func newCheck() *cobra.Command {

@@ -69,6 +69,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		fmt.Fprintf(w, "pbx\t%s  weight %d  %s\n", p.Address, p.Weight, state)
 	}
 	fmt.Fprintf(w, "lists\t%d allowed, %d denied, %d trunks\n", s.Allow, s.Deny, s.Trunks)
+	printProtection(w, s)
 	for _, u := range s.UDP {
 		fmt.Fprintf(w, "udp\t%s  received %d, sent %d, send errors %d, lost in the receive queue %d\n",
 			u.Listener, u.Received, u.Sent, u.SendErrors, u.QueueDrops)
@@ -78,7 +79,47 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	printCounts(w, "messages", s.Reasons)
 	printCounts(w, "malformed", s.Faults)
 	printCounts(w, "answers", s.Replies)
+	const latest = 5
+	for _, n := range s.Notices[max(len(s.Notices)-latest, 0):] {
+		about := n.Source
+		if about == "" {
+			about = safe(n.Account)
+		}
+		fmt.Fprintf(w, "notice\t%s %s %s: %s\n", clock(n.Time), n.Kind, about, safe(n.Text))
+	}
 	return w.Flush()
+}
+
+func printProtection(w io.Writer, s *admin.Status) {
+	b := &s.Bans
+	fmt.Fprintf(w, "bans\t%d for a time (%d of them unproven), %d for ever, %d by command; %s in good standing\n",
+		b.Dynamic, b.Unproven, b.Permanent, b.Manual, count(b.GoodSources, "source", "sources"))
+	if b.Quarantines > 0 {
+		fmt.Fprintf(w, "quarantine\t%s shut out from sources in good standing\n", count(b.Quarantines, "account", "accounts"))
+	}
+	for _, g := range s.Guards {
+		text := fmt.Sprintf("%s  messages stopped %d, bans in force %d", g.Action, g.Messages, g.Bans)
+		if g.Would > 0 {
+			text += fmt.Sprintf(", would have acted %d times", g.Would)
+		}
+		fmt.Fprintf(w, "guard\t%s: %s\n", g.Name, text)
+	}
+	for _, f := range s.Breaker {
+		if f.Open {
+			fmt.Fprintf(w, "BREAKER\tautomatic bans (%s) have stopped since %s: more than %d within a minute\n", f.Name, clock(f.Since), f.Limit)
+		}
+	}
+	for _, a := range s.KnownPlaces {
+		fmt.Fprintf(w, "attacked\t%s is let in only from where it has registered before\n", safe(a))
+	}
+	switch st := &s.Store; {
+	case !st.OK:
+		fmt.Fprintf(w, "STORE\t%s cannot be used since %s, %d changes wait: %s\n", st.Path, clock(st.Since), st.Pending, safe(st.Error))
+	case st.SetAside != "":
+		fmt.Fprintf(w, "store\t%s was damaged; the old one is %s\n", st.Path, st.SetAside)
+	default:
+		fmt.Fprintf(w, "store\t%s\n", st.Path)
+	}
 }
 
 func printCounts(w io.Writer, title string, counts map[string]uint64) {

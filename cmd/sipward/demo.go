@@ -50,12 +50,12 @@ func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
 	if err != nil {
 		return demo.Edge{}, err
 	}
-	l, err := loadLists(c)
-	if err != nil {
+	full := &configuration{conf: c}
+	if err := full.loadFiles(); err != nil {
 		return demo.Edge{}, err
 	}
 	events := new(event.Bus)
-	e, err := newEdge(&configuration{conf: c, lists: l}, log, events)
+	e, err := newEdge(full, log, events)
 	if err != nil {
 		return demo.Edge{}, err
 	}

@@ -72,7 +72,8 @@ To protect a PBX, write a configuration file (its one required key is pbx) and:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(), newDemo(), newCheck(), newStatus(), newReload(), newVersion())
+	root.AddCommand(newRun(), newDemo(), newCheck(), newStatus(), newReload(), newVersion(),
+		newList(), newBan(), newUnban(), newAllow(), newDeny(), newExplain())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -9,44 +8,11 @@ import (
 	"sipward/conf"
 	"sipward/policy"
 	"sipward/policy/gate"
-	"sipward/policy/iplist"
 	"sipward/proxy"
 	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
 	"sipward/proxy/upstream/resolve"
 )
-
-// lists are the prefix sets of a configuration, those from files included.
-type lists struct {
-	allow, deny, trunks, pbx *iplist.Set
-}
-
-// loadLists reads every list file; all that is wrong is reported at once.
-func loadLists(c *conf.Config) (lists, error) {
-	allow, err1 := listOf(c.Lists.Allow, c.Lists.AllowFiles)
-	deny, err2 := listOf(c.Lists.Deny, c.Lists.DenyFiles)
-	trunks, _ := listOf(c.Trunks, nil)
-	var hosts []netip.Prefix
-	for _, p := range c.PBX {
-		hosts = append(hosts, netip.PrefixFrom(p.Address.Addr(), p.Address.Addr().BitLen()))
-	}
-	pbx, _ := listOf(hosts, nil)
-	return lists{allow: allow, deny: deny, trunks: trunks, pbx: pbx}, errors.Join(err1, err2)
-}
-
-func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
-	var entries []iplist.Entry
-	for _, p := range prefixes {
-		entries = append(entries, iplist.Entry{Prefix: p, Origin: "config"})
-	}
-	var errs []error
-	for _, f := range files {
-		more, err := iplist.ReadFile(f)
-		errs = append(errs, err)
-		entries = append(entries, more...)
-	}
-	return iplist.New(entries), errors.Join(errs...)
-}
 
 // proxyListeners maps listeners with what they advertise.
 func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised) []proxy.Listener {

@@ -5,19 +5,19 @@ import (
 	"sipward/policy"
 )
 
-// policyConfig maps the rules of a configuration. A guard that is off has a limit
-// of zero.
-func policyConfig(c *configuration, workers int) policy.Config {
+// policyConfig maps the rules of a configuration, with the lists as they are at
+// present. A guard that is off has a limit of zero.
+func (e *edge) policyConfig(c *configuration) policy.Config {
 	g := c.conf
 	return policy.Config{
-		Allow: c.allow, Deny: c.deny, PBX: c.pbx, Trunks: c.trunks,
+		Allow: e.lists.allow, Deny: e.lists.deny, PBX: e.lists.pbx, Trunks: e.lists.trunks,
 		Register: policy.Register{
 			HitCount: limit(g.Register.HitCount, g.Register.Action), MonitPeriod: g.Register.MonitPeriod,
 			BlockTime: g.Register.BlockTime, BlockThreshold: g.Register.BlockThreshold,
 			Action: action(g.Register.Action),
 		},
 		Invite:  policy.Invite{RateLimit: limit(g.Invite.RateLimit, g.Invite.Action), Action: action(g.Invite.Action)},
-		Scanner: policy.Scanner{BlockTime: g.Scanner.BlockTime, Action: action(g.Scanner.Action)},
+		Scanner: scannerConfig(c),
 		Enumeration: policy.Enumeration{
 			Accounts: limit(g.Enumeration.Accounts, g.Enumeration.Action), Period: g.Enumeration.Period,
 			Action: action(g.Enumeration.Action),
@@ -33,8 +33,11 @@ func policyConfig(c *configuration, workers int) policy.Config {
 		},
 		DistinctSources:   policy.DistinctSources{Count: limit(g.DistinctSources.Count, g.DistinctSources.Action), Window: g.DistinctSources.Window},
 		UnprovenBlockTime: g.UnprovenBlockTime,
-		Uniform:           g.UniformAnswers,
-		Workers:           workers,
+		Uniform:           false, // as long as the engine asks for it in the place of real challenges, too, which phones need
+		Bans:              e.state.bans,
+		Places:            e.state.places,
+		Notify:            e.notices.put,
+		Workers:           e.workers + 1,
 		IPv6Bits:          g.IPv6SourcePrefix,
 	}
 }
@@ -45,6 +48,14 @@ func limit(n int, a conf.Action) int {
 		return 0
 	}
 	return n
+}
+
+func scannerConfig(c *configuration) policy.Scanner {
+	g := c.conf.Scanner
+	if g.Action.Kind == conf.ActionOff {
+		return policy.Scanner{}
+	}
+	return policy.Scanner{Set: c.signatures, BlockTime: g.BlockTime, Action: action(g.Action)}
 }
 
 func honey(h conf.Honey) policy.Honey {

@@ -63,34 +63,56 @@ type edge struct {
 	resolver *resolve.Resolver
 	server   *proxy.Server
 	control  *admin.Server
+	state    *state
+	notices  *notices
 	started  time.Time
 	workers  int
 	level    *slog.LevelVar // of log; nil if it does not change
 
-	mu     sync.Mutex // one reload at a time
+	mu     sync.Mutex // one change at a time
 	config *configuration
+	lists  lists // those of config, and the entries made by command
 }
 
 // newEdge builds everything and binds every socket. Nothing passes before Run.
-// events, if not nil, shows each decision to its subscribers.
+// What the last sipward left in the state folder is in force before the first
+// socket is open. events, if not nil, shows each decision to its subscribers.
 func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, error) {
 	if events == nil {
 		events = new(event.Bus)
 	}
-	e := &edge{log: log, config: c, started: time.Now(), workers: c.conf.UDP.Workers}
+	e := &edge{
+		log: log, config: c, started: time.Now(), workers: c.conf.UDP.Workers,
+		notices: newNotices(),
+	}
 	if e.workers == 0 {
 		e.workers = runtime.GOMAXPROCS(0)
 	}
-	if err := os.MkdirAll(c.conf.StateDir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the state folder: %w", err)
+	var err error
+	if e.state, err = openState(c.conf, e.goodSources, log); err != nil {
+		return nil, err
 	}
+	if err := e.build(events); err != nil {
+		e.state.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// goodSources says how many sources are in good standing.
+func (e *edge) goodSources() int { return e.engine.GoodSources() }
+
+// build makes all that stands on the state.
+func (e *edge) build(events *event.Bus) error {
+	c, log := e.config, e.log
 	key, err := flow.LoadKey(c.conf.TokenKeyFile)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e.engine = policy.New(policyConfig(c, e.workers+1))
+	e.lists = c.lists.withCommands(e.state.store)
+	e.engine = policy.New(e.policyConfig(c))
 	if e.pool, err = upstream.New(poolConfig(c.conf, log)); err != nil {
-		return nil, err
+		return err
 	}
 	e.resolver = resolve.New(resolverConfig(c.conf))
 	e.server, err = proxy.New(proxy.Config{
@@ -102,7 +124,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 		Key:      key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	e.control, err = admin.New(admin.Config{
 		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
@@ -110,9 +132,8 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 	})
 	if err != nil {
 		e.server.Close()
-		return nil, err
 	}
-	return e, nil
+	return err
 }
 
 // Run works until ctx ends or something fails that it cannot work without.
@@ -120,6 +141,12 @@ func (e *edge) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, work := errgroup.WithContext(work)
+	defer e.state.Close()
+	group.Go(func() error { return e.state.bans.Run(work) })
+	group.Go(func() error { return e.notices.Run(work, e.log) })
+	group.Go(func() error { return e.watchFiles(work) })
+	group.Go(func() error { return e.cutOffBanned(work) })
+	group.Go(func() error { return e.tick(work) })
 	group.Go(func() error { return e.pool.Run(work) })
 	group.Go(func() error { return e.server.Run(work) })
 	group.Go(func() error { return e.control.Run(work) })
@@ -146,6 +173,13 @@ func (e *edge) current() *configuration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.config
+}
+
+// inForce returns the configuration and the lists with what commands added.
+func (e *edge) inForce() (*configuration, lists) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.config, e.lists
 }
 
 // reloadOnHangup reloads at each SIGHUP.
@@ -189,18 +223,25 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 	if err := e.pool.Reload(poolConfig(next.conf, e.log)); err != nil {
 		return admin.Reloaded{}, err
 	}
-	e.engine.Reload(policyConfig(next, e.workers+1))
-	e.server.Reload(settings(next))
+	e.state.bans.Reload(banConfig(next.conf, e.goodSources, e.log))
 	if e.level != nil {
 		e.level.Set(next.conf.Log.Level)
 	}
-	e.config = next
+	e.apply(next)
 	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
 	return done, nil
 }
 
+// apply puts the rules of a configuration in force. The lock is held.
+func (e *edge) apply(c *configuration) {
+	e.config = c
+	e.lists = c.lists.withCommands(e.state.store)
+	e.engine.Reload(e.policyConfig(c))
+	e.server.Reload(settings(c))
+}
+
 func settings(c *configuration) proxy.Settings {
-	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Shield: c.conf.DigestLeakShield}
+	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Shield: c.conf.DigestLeakShield, Strangers: c.conf.Overload.Strangers}
 }
 
 func urls(list []conf.Listener) []string {

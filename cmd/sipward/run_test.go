@@ -22,8 +22,10 @@ import (
 // A running sipward of a test, started by its command line.
 type running struct {
 	t      *testing.T
+	dir    string
 	config string
 	socket string
+	port   int // of UDP and TCP
 	stop   context.CancelFunc
 	done   chan int
 	notify *notifySocket
@@ -48,19 +50,37 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func start(t *testing.T) *running {
+// start runs a sipward with the minimal configuration and further YAML.
+func start(t *testing.T, more ...string) *running {
+	t.Helper()
+	r := prepare(t, more...)
+	r.begin()
+	t.Cleanup(r.end)
+	return r
+}
+
+// prepare writes the configuration of a sipward that does not run yet.
+func prepare(t *testing.T, more ...string) *running {
 	t.Helper()
 	dir := t.TempDir()
-	r := &running{t: t, config: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock"), done: make(chan int, 1)}
+	r := &running{t: t, dir: dir, config: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock"), port: freePort(t)}
 	r.notify = listenNotify(t, filepath.Join(dir, "notify"))
-	text := strings.ReplaceAll(minimal, ":0", fmt.Sprint(":", freePort(t)))
-	r.write(fmt.Sprintf("%scontrol: {socket: %s}\nstate_dir: %s\n", text, r.socket, dir))
-	ctx, cancel := context.WithCancel(t.Context())
-	r.stop = cancel
-	go func() { r.done <- execute(ctx, newRoot(), []string{"run", "--config", r.config}) }()
-	t.Cleanup(r.end)
-	r.notify.expect("READY=1")
+	text := strings.ReplaceAll(minimal, ":0", fmt.Sprint(":", r.port))
+	r.write(fmt.Sprintf("%scontrol: {socket: %s}\nstate_dir: %s\n%s", text, r.socket, dir, strings.Join(more, "\n")))
 	return r
+}
+
+// begin starts it, for the first time or again.
+func (r *running) begin() {
+	r.t.Helper()
+	if r.done != nil {
+		r.notify.expect("STOPPING=1") // of the last one, and forget what it said before
+	}
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.stop, r.done = cancel, make(chan int, 1)
+	done := r.done
+	go func() { done <- execute(ctx, newRoot(), []string{"run", "--config", r.config}) }()
+	r.notify.expect("READY=1")
 }
 
 func (r *running) end() {
@@ -145,6 +165,25 @@ func (n *notifySocket) expect(prefix string) string {
 	return ""
 }
 
+// cli runs a command that talks to it, and wants an exit code and pieces of the
+// output.
+func (r *running) cli(code int, args []string, want ...string) string {
+	r.t.Helper()
+	got, out := command(r.t, append(args, "--socket", r.socket)...)
+	if got != code {
+		r.t.Errorf("sipward %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out)
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			r.t.Errorf("sipward %s: no %q in\n%s", strings.Join(args, " "), w, out)
+		}
+	}
+	return out
+}
+
+// words splits a command line at its spaces.
+func words(line string) []string { return strings.Fields(line) }
+
 // command runs a command line and returns its exit code and output.
 func command(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
@@ -156,7 +195,12 @@ func command(t *testing.T, args ...string) (code int, out string) {
 	return code, buf.String()
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(beSipward) != "" { // a test runs sipward as a process of its own
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestLifecycle(t *testing.T) {
 	r := start(t)

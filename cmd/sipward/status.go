@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"sipward/admin"
 	"sipward/conf"
@@ -48,14 +49,14 @@ var _ admin.Backend = (*edge)(nil)
 
 // Status implements admin.Backend.
 func (e *edge) Status() admin.Status {
-	c := e.current()
+	c, l := e.inForce()
 	st := e.server.Stats()
 	s := admin.Status{
 		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
 		Mode:    c.conf.Mode.String(),
 		Outside: urls(c.conf.Listen.Outside), Inside: urls(c.conf.InsideOrOutside()),
 		Reasons: map[string]uint64{}, Faults: e.engine.Faults(), Replies: e.engine.Replies(),
-		Allow: c.allow.Len(), Deny: c.deny.Len(), Trunks: c.trunks.Len(),
+		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{
 			Open: st.TCP.Open, Accepted: st.TCP.Accepted,
 			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource,
@@ -67,6 +68,16 @@ func (e *edge) Status() admin.Status {
 			s.Reasons[policy.Reason(r).String()] = n
 		}
 	}
+	records, _ := e.state.bans.Snapshot()
+	s.Guards = guardStatus(c.conf, s.Reasons, e.engine.Would(), records)
+	s.Bans = banCounts(e.state.bans.Stats())
+	s.Bans.GoodSources = e.engine.GoodSources()
+	now := time.Now().UnixNano()
+	s.Bans.Quarantines = len(e.engine.Quarantines(now))
+	s.Breaker = fuses(e.state.bans.Breaker(now))
+	s.KnownPlaces = append([]string{}, e.engine.KnownPlaces()...)
+	s.Notices = noticesOf(e.engine.Notices(0))
+	s.Store = storeStatus(e.state.store.Health())
 	for _, u := range st.UDP {
 		s.UDP = append(s.UDP, admin.UDP{
 			Listener: u.Addr.String(), Received: u.Packets, Sent: u.Sent,

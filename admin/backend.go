@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Backend is the sipward that is controlled. Its methods are called by any
+// number of goroutines.
+//
+// An error that is a *Refusal tells the client what to do; any other is a
+// failure of sipward's own. What a method has changed is on disk when it returns
+// without an error.
+type Backend interface {
+	Status() Status
+	// Reload reads the configuration again. An error says why the old one stays in
+	// force.
+	Reload() (Reloaded, error)
+
+	// Bans returns the bans in force, the latest last.
+	Bans() ([]Ban, error)
+	Ban(BanRequest, Peer) (Banned, error)
+	Unban(address string) (Unbanned, error)
+
+	// Entries returns a list in the order of its prefixes.
+	Entries(List) ([]Entry, error)
+	AddEntry(List, EntryRequest, Peer) (EntryChange, error)
+	RemoveEntry(list List, address string) (EntryChange, error)
+
+	// Explain tells everything that is known about a source.
+	Explain(address string) (Explanation, error)
+}
+
+// List names a static list.
+type List string
+
+// The lists.
+const (
+	Allow List = "allow"
+	Deny  List = "deny"
+)
+
+// Entry is one prefix of a list.
+type Entry struct {
+	Prefix netip.Prefix `json:"prefix"`
+	// Origin is "command", "config", or the file and line that it stands in.
+	Origin  string    `json:"origin"`
+	Comment string    `json:"comment,omitempty"`
+	Created time.Time `json:"created,omitzero"` // of one by command
+}
+
+// EntryRequest asks for an address or prefix to be put on a list.
+type EntryRequest struct {
+	Address string `json:"address"`
+	Comment string `json:"comment,omitempty"`
+	// Force puts it there even where that has no effect.
+	Force bool `json:"force,omitempty"`
+}
+
+// EntryChange says what became of an EntryRequest.
+type EntryChange struct {
+	Entry Entry    `json:"entry"`
+	Notes []string `json:"notes,omitempty"` // sentences for people
+}
+
+// Ban is one ban.
+type Ban struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Kind   string       `json:"kind"` // dynamic, permanent or manual
+	Start  time.Time    `json:"start"`
+	Until  time.Time    `json:"until,omitzero"` // zero: for ever
+	Reason string       `json:"reason"`
+	Guard  string       `json:"guard"`
+	// Proven says that nobody else can have forged what it is for.
+	Proven bool `json:"proven"`
+	// Blocks is how many bans of the source count towards a permanent one.
+	Blocks  int    `json:"blocks,omitempty"`
+	Origin  string `json:"origin"`
+	Comment string `json:"comment,omitempty"`
+	// Evidence is shown by Explain alone.
+	Evidence *Evidence `json:"evidence,omitempty"`
+}
+
+// BanRequest asks for a ban.
+type BanRequest struct {
+	// Address is an address or a prefix. An IPv6 address stands for its source,
+	// the prefix of ipv6_source_prefix.
+	Address string `json:"address"`
+	// For is how long, such as "90m", "1h" or "30d"; empty: for ever.
+	For    string `json:"for,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Force bans what is on the allow list, a trunk or a PBX, too. Those are still
+	// let in, as long as they are.
+	Force bool `json:"force,omitempty"`
+}
+
+// Banned says what became of a BanRequest.
+type Banned struct {
+	Ban   Ban      `json:"ban"` // what is in force now
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Unbanned says what was lifted.
+type Unbanned struct {
+	Removed []Ban `json:"removed"`
+	// Forgotten is how many earlier bans no longer count towards a permanent one.
+	Forgotten int `json:"forgotten"`
+	// Quarantines is how many accounts are no longer shut out from the source.
+	Quarantines int      `json:"quarantines"`
+	Notes       []string `json:"notes,omitempty"`
+}
+
+// Refusal is an answer in which sipward declined what was asked.
+type Refusal struct {
+	// Status is that of HTTP; 0 means 422.
+	Status int
+	Reason string
+}
+
+func (e *Refusal) Error() string { return e.Reason }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,79 +118,99 @@ func tamper(t *testing.T, uri string) string {
 	return uri[:i] + string(c) + uri[i+1:]
 }
 
+// forgery is an attempt on the phone of 1002, which a call connects with that of 1001.
+type forgery struct {
+	*site
+	caller, callee *phone.Phone
+	alias          string       // the contact that the PBX has for 1002
+	reached        *lab.Counter // what arrives for that phone
+}
+
+// send sends a request with made-up dialog identifiers.
+func (f *forgery) send(t *testing.T, r *phone.Request, c *net.UDPConn, to netip.AddrPort) {
+	t.Helper()
+	r.Set("Max-Forwards", "70")
+	r.Set("From", "<sip:mallory@example.com>;tag=1")
+	r.Set("To", "<sip:1002@sip.example.com>")
+	r.Set("Call-ID", fmt.Sprint("token-", time.Now().UnixNano()))
+	r.Set("CSeq", "1 "+r.Method)
+	via := fmt.Sprintf("SIP/2.0/UDP %v;rport;branch=z9hG4bK-%d", c.LocalAddr(), time.Now().UnixNano())
+	if _, err := c.WriteToUDPAddrPort(r.Bytes(via), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fails runs an attempt, waits until it is counted under one of those reasons, and sees that nothing has reached the phone.
+func (f *forgery) fails(t *testing.T, what string, attempt func(), names ...string) {
+	t.Helper()
+	counted, packets := f.reasons(t, names...), must[int](t)(f.reached.Packets())
+	attempt()
+	lab.Poll(t, patience, what+" is counted", func() error {
+		if f.reasons(t, names...) == counted {
+			return fmt.Errorf("not under %q", names)
+		}
+		return nil
+	})
+	if n := must[int](t)(f.reached.Packets()); n != packets {
+		t.Errorf("%d packets reached the phone by %s", n-packets, what)
+	}
+}
+
 // testTokens: what leads to phones cannot be forged, by a stranger or by the PBX, and is of no use to strangers.
 func (s *site) testTokens(t *testing.T) {
-	a, b := s.registered(t, udp, "1001", 1), s.registered(t, udp, "1002", 2)
-	out, in := talk(t, a, b)
-	contact := s.contacts(t, "1002", 1)[0]
-	routes := slices.Clone(out.Dialog().Routes)
-	reaches := must[*lab.Counter](t)(s.WAN.Count("reaches", b.Local().Addr()))
-	before := must[int](t)(reaches.Packets())
-	sent := func(r *phone.Request, c *net.UDPConn, to netip.AddrPort) {
-		t.Helper()
-		r.Set("Max-Forwards", "70")
-		r.Set("From", "<sip:mallory@example.com>;tag=1")
-		r.Set("To", "<sip:1002@sip.example.com>")
-		r.Set("Call-ID", fmt.Sprint("token-", time.Now().UnixNano()))
-		r.Set("CSeq", "1 "+r.Method)
-		via := fmt.Sprintf("SIP/2.0/UDP %v;rport;branch=z9hG4bK-%d", c.LocalAddr(), time.Now().UnixNano())
-		if _, err := c.WriteToUDPAddrPort(r.Bytes(via), to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	count := func(what string, f func(), names ...string) {
-		t.Helper()
-		n := s.reasons(t, names...)
-		f()
-		lab.Poll(t, patience, what+" is counted", func() error {
-			if s.reasons(t, names...) == n {
-				return fmt.Errorf("not under %q: %s", names, must[string](t)(s.sipward.CLI("status")))
-			}
-			return nil
-		})
-	}
-	inside, outside := netip.AddrPortFrom(lab.EdgePBX, 5060), netip.AddrPortFrom(lab.EdgeWAN, 5060)
-	pbx, mallory := socket(t, s.PBX, netip.AddrPortFrom(lab.PBX1, 5099)), socket(t, s.WAN, netip.AddrPortFrom(lab.Phone(70), 0))
-
+	f := &forgery{site: s, caller: s.registered(t, udp, "1001", 1), callee: s.registered(t, udp, "1002", 2)}
+	out, in := talk(t, f.caller, f.callee)
+	f.alias = s.contacts(t, "1002", 1)[0]
+	f.reached = must[*lab.Counter](t)(s.WAN.Count("reached", f.callee.Local().Addr()))
+	pbx := socket(t, s.PBX, netip.AddrPortFrom(lab.PBX1, 5099))
 	// (A user part that is not an alias of sipward's is just a user part: what is left is a request to sipward itself.)
-	count("a forged alias from the PBX", func() { sent(&phone.Request{Method: "MESSAGE", URI: tamper(t, contact)}, pbx, inside) }, "forged-token", "no-route")
-	// For a stranger such URIs are like any other: his request goes to the PBX, which asks him who he is.
+	f.fails(t, "a forged alias from the PBX", func() {
+		f.send(t, &phone.Request{Method: "MESSAGE", URI: tamper(t, f.alias)}, pbx, netip.AddrPortFrom(lab.EdgePBX, 5060))
+	}, "forged-token", "no-route")
+	f.testStranger(t, phone.AddressURI(out.Dialog().Routes[0]))
+	want(t, 200)(out.Bye(within(t, patience)))
+	ended(t, in)
+	f.testStale(t)
+}
+
+// testStranger: for a stranger such URIs are like any other. His request goes to the PBX, which asks him who he is.
+func (f *forgery) testStranger(t *testing.T, route string) {
+	mallory := socket(t, f.WAN, netip.AddrPortFrom(lab.Phone(70), 0))
+	packets := must[int](t)(f.reached.Packets())
+	via := func(route string) []phone.Header { return []phone.Header{{Name: "Route", Value: "<" + route + ">"}} }
 	for _, r := range []*phone.Request{
-		{Method: "MESSAGE", URI: contact},
-		{Method: "MESSAGE", URI: tamper(t, contact)},
-		{Method: "MESSAGE", URI: b.Contact(), Headers: []phone.Header{{Name: "Route", Value: "<" + tamper(t, phone.AddressURI(routes[0])) + ">"}}},
-		{Method: "BYE", URI: b.Contact(), Headers: []phone.Header{{Name: "Route", Value: "<sip:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@198.51.100.1;lr>"}}},
+		{Method: "MESSAGE", URI: f.alias},
+		{Method: "MESSAGE", URI: tamper(t, f.alias)},
+		{Method: "MESSAGE", URI: f.callee.Contact(), Headers: via(tamper(t, route))},
+		{Method: "BYE", URI: f.callee.Contact(), Headers: via("sip:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@198.51.100.1;lr")},
 	} {
-		sent(r, mallory, outside)
+		f.send(t, r, mallory, netip.AddrPortFrom(lab.EdgeWAN, 5060))
 		_ = mallory.SetReadDeadline(time.Now().Add(patience))
 		answer := make([]byte, 65536)
 		if n := must[int](t)(mallory.Read(answer)); !bytes.HasPrefix(answer[:n], []byte("SIP/2.0 4")) {
 			t.Errorf("a stranger's %s to %s was answered %q", r.Method, r.URI, answer[:n])
 		}
 	}
-	if n := must[int](t)(reaches.Packets()); n != before {
-		t.Errorf("%d packets reached the phone by forged or borrowed tokens", n-before)
+	if n := must[int](t)(f.reached.Packets()); n != packets {
+		t.Errorf("%d packets of a stranger reached the phone", n-packets)
 	}
-	want(t, 200)(out.Bye(within(t, patience)))
-	ended(t, in)
+}
 
-	// With another key all tokens of before are stale: the PBX's contact for the phone leads nowhere until it registers again.
-	s.sipward.Stop(patience)
-	s.sipward.ForgetKey(t)
-	s.sipward.Restart(t)
-	before = must[int](t)(reaches.Packets())
-	count("a stale alias", func() {
-		lost := must[*phone.Call](t)(a.Call(within(t, 2*patience), b.AoR()))
+// testStale: with another key all tokens of before are stale. The PBX's contact for the phone leads nowhere until the phone
+// registers again.
+func (f *forgery) testStale(t *testing.T) {
+	f.sipward.Stop(patience)
+	f.sipward.ForgetKey(t)
+	f.sipward.Restart(t)
+	f.fails(t, "a stale alias", func() {
+		lost := must[*phone.Call](t)(f.caller.Call(within(t, 2*patience), f.callee.AoR()))
 		if r := must[*phone.Received](t)(lost.Answered(within(t, patience))); r.Status() < 400 {
 			t.Errorf("a call over a stale contact was answered %q", r.StartLine())
 		}
 	}, "stale-token", "forged-token", "no-route")
-	if n := must[int](t)(reaches.Packets()); n != before {
-		t.Errorf("%d packets reached the phone by a stale token", n-before)
-	}
-	want(t, 200)(b.Do(within(t, patience), b.Registration(0, "*")))
-	want(t, 200)(b.Register(within(t, patience), 300))
-	out, in = talk(t, a, b)
+	want(t, 200)(f.callee.Do(within(t, patience), f.callee.Registration(0, "*")))
+	want(t, 200)(f.callee.Register(within(t, patience), 300))
+	out, in := talk(t, f.caller, f.callee)
 	want(t, 200)(out.Bye(within(t, patience)))
 	ended(t, in)
 }

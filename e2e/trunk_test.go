@@ -39,46 +39,21 @@ func (s *site) testTrunk(t *testing.T) {
 	carrier := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "trunk.example.com", Local: carrierAt}, 0)
 	standby := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "silent.example.com", Local: silentCarrierAt}, 0)
 	caller := s.registered(t, udp, "1001", 1)
-	for _, trunk := range []struct {
-		name, dialled, host string
-		carrier             *phone.Phone
-	}{
-		{"refused", "912345", "trunk.example.com", carrier},
-		{"refused-again", "912346", "trunk.example.com", carrier},
-		{"silent", "812347", "silent.example.com", standby},
-	} {
-		t.Run(trunk.name, func(t *testing.T) {
-			begun := time.Now()
-			out := must[*phone.Call](t)(caller.Call(within(t, 4*patience), "sip:"+trunk.dialled+"@"+s.pbx.Domain()))
-			in := must[*phone.Call](t)(trunk.carrier.Incoming(within(t, 2*patience)))
-			t.Logf("the carrier's phone rang after %v", time.Since(begun).Round(time.Millisecond))
-			if uri := in.Invite.RequestURI(); !strings.HasPrefix(uri, "sip:"+trunk.dialled[1:]+"@"+trunk.host) {
-				t.Errorf("the carrier got an INVITE to %q", uri)
-			}
-			if from := in.Invite.Source.Addr(); from != lab.EdgeWAN {
-				t.Errorf("it came from %v", from)
-			}
-			for _, v := range append(in.Invite.Values("Route"), in.Invite.Value("Via")) {
-				if strings.Contains(v, lab.EdgePBX.String()) {
-					t.Errorf("the carrier sees sipward's inside: %q", v)
-				}
-			}
-			in.Ring()
-			want(t, 180)(out.Ringing(within(t, patience), 180))
-			if err := in.Answer(within(t, patience)); err != nil {
-				t.Fatal(err)
-			}
-			want(t, 200)(out.Answered(within(t, patience)))
-			want(t, 200)(in.Request(within(t, patience), "INVITE", trunk.carrier.SDP()))
-			if trunk.name == "refused" {
-				want(t, 200)(out.Bye(within(t, patience)))
-				ended(t, in)
-				return
-			}
-			want(t, 200)(in.Bye(within(t, patience)))
-			ended(t, out)
-		})
-	}
+	t.Run("refused", func(t *testing.T) {
+		out, in := s.dialOut(t, caller, carrier, "912345", "trunk.example.com")
+		want(t, 200)(out.Bye(within(t, patience)))
+		ended(t, in)
+	})
+	t.Run("refused-again", func(t *testing.T) {
+		out, in := s.dialOut(t, caller, carrier, "912346", "trunk.example.com")
+		want(t, 200)(in.Bye(within(t, patience)))
+		ended(t, out)
+	})
+	t.Run("silent", func(t *testing.T) {
+		out, in := s.dialOut(t, caller, standby, "812347", "silent.example.com")
+		want(t, 200)(in.Bye(within(t, patience)))
+		ended(t, out)
+	})
 	t.Run("cancel", func(t *testing.T) {
 		out := must[*phone.Call](t)(caller.Call(within(t, 4*patience), "sip:912348@"+s.pbx.Domain()))
 		in := must[*phone.Call](t)(carrier.Incoming(within(t, patience)))
@@ -93,4 +68,32 @@ func (s *site) testTrunk(t *testing.T) {
 	if asked := s.dns.Asked(); !slices.Contains(asked, "_sip._udp.trunk.example.com. SRV") {
 		t.Errorf("nobody asked for the trunk's SRV records: %q", asked)
 	}
+}
+
+// dialOut calls a number at a carrier, who answers and changes the call.
+func (s *site) dialOut(t *testing.T, caller, carrier *phone.Phone, number, host string) (out, in *phone.Call) {
+	t.Helper()
+	begun := time.Now()
+	out = must[*phone.Call](t)(caller.Call(within(t, 4*patience), "sip:"+number+"@"+s.pbx.Domain()))
+	in = must[*phone.Call](t)(carrier.Incoming(within(t, 2*patience)))
+	t.Logf("the carrier's phone rang after %v", time.Since(begun).Round(time.Millisecond))
+	if uri := in.Invite.RequestURI(); !strings.HasPrefix(uri, "sip:"+number[1:]+"@"+host) {
+		t.Errorf("the carrier got an INVITE to %q", uri)
+	}
+	if from := in.Invite.Source.Addr(); from != lab.EdgeWAN {
+		t.Errorf("it came from %v", from)
+	}
+	for _, v := range append(in.Invite.Values("Route"), in.Invite.Value("Via")) {
+		if strings.Contains(v, lab.EdgePBX.String()) {
+			t.Errorf("the carrier sees sipward's inside: %q", v)
+		}
+	}
+	in.Ring()
+	want(t, 180)(out.Ringing(within(t, patience), 180))
+	if err := in.Answer(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, 200)(out.Answered(within(t, patience)))
+	want(t, 200)(in.Request(within(t, patience), "INVITE", carrier.SDP()))
+	return out, in
 }

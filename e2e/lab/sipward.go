@@ -73,6 +73,16 @@ func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
 	return s
 }
 
+// inspect fails the test if sipward has said of itself that something in it is broken.
+func (p *Process) inspect(t *testing.T) {
+	text := p.Log()
+	for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+		if at := strings.Index(text, sign); at >= 0 {
+			t.Errorf("sipward: %s", text[at:min(len(text), at+8000)])
+		}
+	}
+}
+
 func (c Config) yaml(dir, socket string) string {
 	pbx := c.PBX
 	if len(pbx) == 0 {
@@ -110,6 +120,8 @@ func (s *Sipward) Restart(t *testing.T) {
 	if s.Process, err = s.lab.Start(s.lab.Edge, "sipward", s.bin, "run", "--config", s.conf); err != nil {
 		t.Fatal(err)
 	}
+	p := s.Process
+	t.Cleanup(func() { p.inspect(t) })
 	Poll(t, 20*time.Second, "sipward serves", func() error {
 		select {
 		case <-s.Done():

@@ -45,7 +45,7 @@ func (t *Table) add(r Record, now int64) (Record, error) {
 			return Record{}, err
 		}
 	}
-	if err := t.makeRoom(&r, old); err != nil {
+	if err := t.makeRoom(&r, old, now); err != nil {
 		return Record{}, err
 	}
 	e := t.entry(r.Prefix)
@@ -101,11 +101,14 @@ func succeed(r, old *Record, step bool) {
 
 // makeRoom lets an automatic ban in, or says why it must stay outside. old is
 // in force for the same prefix, or nil.
-func (t *Table) makeRoom(r, old *Record) error {
+func (t *Table) makeRoom(r, old *Record, now int64) error {
 	if r.Kind == Manual || old != nil && old.Kind != Manual {
 		return nil // not one more automatic ban
 	}
-	for len(t.queues[unproven])+len(t.queues[proven]) >= t.cfg.MaxEntries {
+	if t.automatic() >= t.cfg.MaxEntries {
+		t.sweep(now, sweepBatch) // what has ended makes room first
+	}
+	for t.automatic() >= t.cfg.MaxEntries {
 		q := t.queues[unproven]
 		if len(q) == 0 {
 			q = t.queues[proven]
@@ -120,6 +123,8 @@ func (t *Table) makeRoom(r, old *Record) error {
 	return nil
 }
 
+func (t *Table) automatic() int { return len(t.queues[unproven]) + len(t.queues[proven]) }
+
 // Merge adds the bans of another node: as they are, without steps on the
 // ladder, without the breaker that they have passed over there. What is
 // unproven, has ended or contradicts itself is passed over. It returns how many
@@ -133,7 +138,7 @@ func (t *Table) Merge(records []Record, now int64) int {
 		}
 		t.mu.Lock()
 		old := t.inForce(r.Prefix, now)
-		if (old == nil || surpasses(&r, old)) && t.makeRoom(&r, old) == nil {
+		if (old == nil || surpasses(&r, old)) && t.makeRoom(&r, old, now) == nil {
 			e := t.entry(r.Prefix)
 			r.Blocks = t.blocks(e, now)
 			if old != nil {

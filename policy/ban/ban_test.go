@@ -27,7 +27,12 @@ func TestMain(m *testing.M) {
 
 func newTable(t testing.TB, cfg ban.Config) *ban.Table {
 	t.Helper()
-	table, err := ban.New(cfg, start)
+	return newTableAt(t, cfg, start)
+}
+
+func newTableAt(t testing.TB, cfg ban.Config, now int64) *ban.Table {
+	t.Helper()
+	table, err := ban.New(cfg, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +189,6 @@ func TestLadder(t *testing.T) {
 	type step struct {
 		at       int64
 		unproven bool
-		length   int64
 		blocks   int
 		kind     ban.Kind
 	}

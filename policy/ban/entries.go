@@ -43,7 +43,9 @@ func (t *Table) enforce(e *entry, r Record) {
 		e.place = int32(len(t.live))
 		t.live = append(t.live, nil)
 		t.bits[family(r.Prefix.Addr())][r.Prefix.Bits()]++
-		t.stats.Added++
+		if !t.loading {
+			t.stats.Added++
+		}
 	} else {
 		t.countKind(e.rec.Kind, -1)
 	}

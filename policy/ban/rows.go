@@ -238,7 +238,7 @@ func (t *Table) expect(n int) {
 	}
 	t.entries = make(map[netip.Prefix]*entry, n)
 	t.live = make([]*Record, 0, n)
-	t.sources.init(t.sources.v4.Load().secret, t.ipv6Bits, n)
+	t.sources.v4.Store(newHosts(t.sources.v4.Load().secret, n))
 }
 
 // restore takes in a row of the store. What memory has of the same prefix is
@@ -258,7 +258,7 @@ func (t *Table) restore(r Record, steps []int64, now int64) error {
 	if old == nil && t.entries[p] == nil && t.store.waits(banKey(p)) {
 		return nil // lifted meanwhile
 	}
-	if !ended && (old != nil && !surpasses(&r, old) || t.makeRoom(&r, old) != nil) {
+	if !ended && (old != nil && !surpasses(&r, old) || t.makeRoom(&r, old, now) != nil) {
 		ended = true
 	}
 	if ended && len(steps) == 0 {

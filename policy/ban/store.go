@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
@@ -39,15 +40,17 @@ type Store struct {
 	// It is taken before an owner's lock, and that before mu.
 	writing sync.Mutex
 	owners  []*holding
+	closed  bool
 
-	mu      sync.Mutex
-	pending map[any]row
-	rewrite bool // the database must be made anew from what is in memory
-	health  Health
-	said    time.Time // when a failure was logged last
-	kicked  chan struct{}
-	ready   chan struct{}
-	lists   lists
+	mu         sync.Mutex
+	pending    map[any]row
+	maxPending int
+	rewrite    bool // the database must be made anew from what is in memory
+	health     Health
+	said       time.Time // when a failure was logged last
+	kicked     chan struct{}
+	ready      chan struct{}
+	lists      lists
 }
 
 // Health is what people ask about the store. The zero Health is that of a table
@@ -120,7 +123,8 @@ var schema = []string{
 }
 
 // Open opens the database, and makes it if need be. A damaged one is set aside.
-// One that another process has locked is opened later, by Run.
+// One that cannot be read now, because another process has locked it or the disk
+// is full, is opened later, by Run.
 func Open(cfg StoreConfig) (*Store, error) {
 	if cfg.Busy <= 0 {
 		cfg.Busy = 2 * time.Second
@@ -134,10 +138,10 @@ func Open(cfg StoreConfig) (*Store, error) {
 	}
 	s := &Store{
 		path: path, busy: cfg.Busy, log: cfg.Log,
-		pending: make(map[any]row),
-		kicked:  make(chan struct{}, 1),
-		ready:   make(chan struct{}),
-		health:  Health{Path: path},
+		pending: make(map[any]row), maxPending: maxPending,
+		kicked: make(chan struct{}, 1),
+		ready:  make(chan struct{}),
+		health: Health{Path: path},
 	}
 	s.lists.store = s
 	if err := s.attach(&s.lists, time.Now().UnixNano()); err != nil {
@@ -147,14 +151,14 @@ func Open(cfg StoreConfig) (*Store, error) {
 	return s, nil
 }
 
-// attach adds an owner and loads what is his. That the database is locked is
-// no error here.
+// attach adds an owner and loads what is his. That the database is locked, or
+// the disk full, is no error here: traffic has to go on, and Run tries again.
 func (s *Store) attach(o owner, now int64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.owners = append(s.owners, &holding{owner: o})
 	err := s.open(now)
-	if isBusy(err) {
+	if isPassing(err) {
 		s.mu.Lock()
 		s.health.Loaded = false
 		s.mu.Unlock()
@@ -165,13 +169,16 @@ func (s *Store) attach(o owner, now int64) error {
 	return err
 }
 
-// Ready is closed when the list entries are loaded: at once, but if another
-// process has locked the database.
+// Ready is closed when the list entries are loaded: before Open returns, unless
+// the database could not be read at once.
 func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // open opens the database if it is not open and loads what is not loaded. One
 // that is damaged is set aside. writing is held.
 func (s *Store) open(now int64) error {
+	if s.closed {
+		return errClosed
+	}
 	err := s.tryOpen(now)
 	if isDamaged(err) {
 		if err := s.setAside(err); err != nil {
@@ -246,8 +253,9 @@ func (s *Store) migrate(db *sql.DB) error {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a Commit there is nothing to roll back
-	var app, have int
-	if err := tx.QueryRow(`SELECT application_id, user_version FROM pragma_application_id, pragma_user_version`).Scan(&app, &have); err != nil {
+	var app, have, tables, pages int
+	if err := tx.QueryRow(`SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master), page_count
+		FROM pragma_application_id, pragma_user_version, pragma_page_count`).Scan(&app, &have, &tables, &pages); err != nil {
 		return err
 	}
 	switch {
@@ -255,8 +263,10 @@ func (s *Store) migrate(db *sql.DB) error {
 		return nil
 	case app == applicationID && have > version:
 		return fmt.Errorf("%s was written by a newer sipward (layout %d, this one knows %d)", s.path, have, version)
-	case app != 0 || have != 0:
+	case app != 0 || have != 0 || tables > 0:
 		return fmt.Errorf("%s is a database of another program", s.path)
+	case pages > 1:
+		return errWiped
 	}
 	for _, stmt := range schema {
 		if _, err := tx.Exec(stmt); err != nil {
@@ -301,6 +311,7 @@ func (s *Store) setAside(why error) error {
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.closed = true
 	if db := s.db.Swap(nil); db != nil {
 		return db.Close()
 	}
@@ -332,12 +343,26 @@ func code(err error) int {
 	return 0
 }
 
-func isBusy(err error) bool {
-	c := code(err)
-	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
+var errClosed = errors.New("the store is closed")
+
+// isPassing says whether the same may work later without anyone's doing
+// anything about the file.
+func isPassing(err error) bool {
+	switch code(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM:
+		return true
+	}
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EIO)
 }
 
+// errWiped is a database that has pages but says that it is empty, as when its
+// first page was overwritten with zeros.
+var errWiped = errors.New("the database has lost its contents")
+
 func isDamaged(err error) bool {
+	if errors.Is(err, errWiped) {
+		return true
+	}
 	c := code(err)
 	return c == sqlite3.SQLITE_CORRUPT || c == sqlite3.SQLITE_NOTADB
 }

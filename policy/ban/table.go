@@ -108,9 +108,8 @@ type Stats struct {
 	Unstored uint64 // unproven bans that were not written to the store because there were too many at once
 }
 
-// New makes a table. What the store holds is in force when New returns, but if
-// another process has locked the store: then Run goes on trying, and Health
-// says so.
+// New makes a table. What the store holds is in force when New returns, unless
+// the store cannot be read now: then Run goes on trying, and Health says so.
 func New(cfg Config, now int64) (*Table, error) {
 	cfg = cfg.withDefaults()
 	t := &Table{

@@ -3,7 +3,6 @@ package ban
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -12,7 +11,7 @@ const (
 	// gather is how long the writer waits for more after the first thing to
 	// write: a kill -9 loses at most this and the time that a write takes.
 	gather = 20 * time.Millisecond
-	// batchRows bounds a transaction, and so how long a command waits.
+	// batchRows bounds a transaction, and so what a failure repeats.
 	batchRows = 2000
 	// maxPending bounds what waits while the database cannot be written. Then
 	// nothing in particular waits, and the database is made anew from memory.
@@ -28,7 +27,7 @@ const (
 func (s *Store) put(key any, r row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending[key] = r; len(s.pending) > maxPending {
+	if s.pending[key] = r; len(s.pending) > s.maxPending {
 		s.rewrite = true
 		clear(s.pending)
 	}
@@ -126,16 +125,16 @@ func (s *Store) write(now time.Time) error {
 			return err
 		}
 	}
-	for {
-		rows := s.take(batchRows)
-		if len(rows) == 0 {
-			return nil
-		}
-		if err := writeRows(db, rows); err != nil {
+	// What comes while this is written waits for the next time, so that a
+	// command returns however fast bans are made.
+	rows := s.take()
+	for len(rows) > 0 {
+		if err := writeSome(db, rows); err != nil {
 			s.giveBack(rows)
 			return err
 		}
 	}
+	return nil
 }
 
 func (s *Store) takeRewrite() bool {
@@ -146,23 +145,12 @@ func (s *Store) takeRewrite() bool {
 	return was
 }
 
-// take takes up to n of the rows that wait.
-func (s *Store) take(n int) map[any]row {
+// take takes the rows that wait.
+func (s *Store) take() map[any]row {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) <= n {
-		rows := s.pending
-		s.pending = make(map[any]row)
-		return rows
-	}
-	rows := make(map[any]row, n)
-	for k, r := range s.pending {
-		if len(rows) == n {
-			break
-		}
-		rows[k] = r
-		delete(s.pending, k)
-	}
+	rows := s.pending
+	s.pending = make(map[any]row)
 	return rows
 }
 
@@ -177,15 +165,29 @@ func (s *Store) giveBack(rows map[any]row) {
 	}
 }
 
-func writeRows(db *sql.DB, rows map[any]row) error {
-	return transact(db, func(b *batch) error {
-		for _, r := range rows {
+// writeSome writes a batch of rows, and takes them out of rows when they are on
+// disk.
+func writeSome(db *sql.DB, rows map[any]row) error {
+	written := make([]any, 0, min(len(rows), batchRows))
+	err := transact(db, func(b *batch) error {
+		for k, r := range rows {
+			if len(written) == batchRows {
+				break
+			}
 			if err := r.write(b); err != nil {
 				return err
 			}
+			written = append(written, k)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, k := range written {
+		delete(rows, k)
+	}
+	return nil
 }
 
 // writeAll makes the database anew, in one transaction so that a crash in
@@ -237,7 +239,8 @@ func transact(db *sql.DB, f func(*batch) error) error {
 		return err
 	}
 	if err := f(&batch{tx, make(map[string]*sql.Stmt)}); err != nil {
-		return errors.Join(err, tx.Rollback())
+		_ = tx.Rollback() // SQLite may have done it already
+		return err
 	}
 	return tx.Commit()
 }

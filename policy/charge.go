@@ -192,7 +192,7 @@ func (e *Engine) wouldAct(s *subject, r Reason, a Action) {
 }
 
 func (e *Engine) tellRefused(s *subject, err error) {
-	if !e.notices.begins(e.keys.join(e.keys.secret, uint64(NoticeBreaker)), s.now, 60*second) {
+	if !e.notices.begins(e.keys.join(uint64(NoticeBreaker), 1), s.now, 60*second) {
 		return
 	}
 	e.tell(Notice{

@@ -150,7 +150,7 @@ func (e *Engine) Decide(r *Request, now int64) Decision {
 	if d.Verdict == Pass {
 		d.Reason = pass.Reason
 		if r.Dialog != 0 && r.Proven && string(r.Method) == "ACK" {
-			e.known.accept(e.keys.join(e.keys.secret, r.Dialog), now)
+			e.known.accept(e.keys.join(r.Dialog, 1), now)
 		}
 	}
 	return d
@@ -297,7 +297,7 @@ func (e *Engine) observeDialog(s *subject, o *Outcome, proven bool) {
 	if o.Dialog == 0 {
 		return
 	}
-	switch key := e.keys.join(e.keys.secret, o.Dialog); string(o.Method) {
+	switch key := e.keys.join(o.Dialog, 1); string(o.Method) {
 	case "INVITE":
 		g := grant{source: s.source, until: s.now + maxDialog, kind: grantDialog, proven: proven}
 		if !proven {

@@ -21,6 +21,12 @@
 // All were free of loss up to 130,000/s, where the generator ended. A packet
 // waits for 250 µs on the mean while its socket is busy.
 //
+// [TCP] holds all listeners and connections. An idle connection costs 6 KB of
+// Go's memory, most of it its goroutine's stack: the receive buffer comes from a
+// pool when bytes arrive, and goes back when none are pending. What the kernel
+// takes at once is written by Send itself (16 µs for a round trip on loopback;
+// 25 µs with a goroutine that writes); only the rest is queued.
+//
 // The package knows nothing of SIP over UDP, and of SIP over TCP only where a
 // message ends. Addresses are unmapped here, once; nothing after this package
 // sees an IPv4-mapped IPv6 address. Linux only.

@@ -12,3 +12,8 @@ func (u *UDP) ReportICMP(listener int) error {
 	}
 	return nil
 }
+
+// WriteBatch sends on a listener's first socket, as a worker does.
+func (u *UDP) WriteBatch(listener int, msgs []Datagram) {
+	newUDPWriter(u.groups[listener][0], len(msgs)).writeBatch(msgs)
+}

@@ -21,6 +21,7 @@ type stream struct {
 	accept    func(netip.AddrPort) bool
 	onMessage func(*netio.Conn, []byte)
 	onFault   func(*netio.Conn, sip.Fault, []byte)
+	quiet     bool // messages are not written down
 
 	messages chan string
 	faults   chan sip.Fault
@@ -51,7 +52,9 @@ func (s *stream) Accept(remote netip.AddrPort, _ int) bool {
 
 func (s *stream) Message(c *netio.Conn, msg []byte) {
 	s.alive(c, "Message")
-	s.messages <- string(msg)
+	if !s.quiet {
+		s.messages <- string(msg)
+	}
 	if s.onMessage != nil {
 		s.onMessage(c, msg)
 	}

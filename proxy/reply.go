@@ -35,7 +35,7 @@ func (t *task) response() {
 	case d.Verdict != policy.Pass:
 		t.note(d.Verdict, d.Reason, "")
 		return
-	case d.Uniform && t.sendUniform(&h, &tok):
+	case d.Uniform && !challenging(m.Status) && t.sendUniform(&h, &tok):
 		t.note(policy.Pass, policy.ReasonUniform, "")
 		return
 	}
@@ -78,11 +78,14 @@ func (t *task) restoreCaller() {
 	}
 }
 
+// challenging reports whether a status asks for credentials (RFC 3261 §22).
+func challenging(status int) bool { return status == 401 || status == 407 }
+
 // observed tells the policy what came of a request; the token says who is charged. It
 // returns what is to happen to the response.
 func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decision {
 	m := &t.m
-	challenge := m.Status == 401 || m.Status == 407
+	challenge := challenging(m.Status)
 	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
 		// Only carriers may ask a PBX for its password.
 		t.s.engine.DigestLeak(t.from.addr.Addr(), t.now)

@@ -82,7 +82,7 @@ A source that goes on as before is banned again; put it on the allow list to kee
 				return printJSON(out, done)
 			}
 			for _, b := range done.Removed {
-				fmt.Fprintf(out, "%s is no longer banned (%s, %s).\n", show(b.Prefix), b.Kind, why(&b))
+				fmt.Fprintf(out, "%s is no longer banned (%s, %s).\n", show(b.Prefix), kind(&b), why(&b))
 			}
 			if done.Forgotten > 0 {
 				fmt.Fprintf(out, "Forgotten: %s.\n", count(done.Forgotten, "earlier ban", "earlier bans"))

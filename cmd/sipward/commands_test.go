@@ -225,3 +225,17 @@ func TestSignatures(t *testing.T) {
 	check(exitRefused, "{signatures: [missing.yaml]}", "missing.yaml")
 	check(exitRefused, "{disable: [no-such-signature]}", `scanner.disable: there is no signature "no-such-signature"`)
 }
+
+// TestDamagedState: a database that cannot be read does not keep sipward from
+// starting, and is not thrown away.
+func TestDamagedState(t *testing.T) {
+	r := prepare(t)
+	if err := os.WriteFile(filepath.Join(r.dir, storeName), []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.begin()
+	t.Cleanup(r.end)
+	r.cli(0, words("status"), "was damaged; the old one is "+filepath.Join(r.dir, storeName)+".corrupt-")
+	r.cli(0, words("ban 192.0.2.7"))
+	r.cli(0, words("list bans"), "192.0.2.7")
+}

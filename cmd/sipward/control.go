@@ -54,7 +54,9 @@ func newStatus() *cobra.Command {
 func printStatus(out io.Writer, s *admin.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "sipward\t%s, %s mode, process %d, up %s\n", s.Version, s.Mode, s.PID, time.Since(s.Started).Round(time.Second))
-	fmt.Fprintf(w, "config\t%s\n", s.Config)
+	if s.Config != "" {
+		fmt.Fprintf(w, "config\t%s\n", s.Config)
+	}
 	for _, l := range s.Outside {
 		fmt.Fprintf(w, "outside\t%s\n", l)
 	}

@@ -31,7 +31,8 @@ Everything stays on the loopback interface. Ctrl-C ends it.`,
 				return err
 			}
 			defer os.RemoveAll(dir)
-			log := newLogger(cmd.ErrOrStderr(), conf.LogText, slog.LevelWarn)
+			// Warnings are about what the demonstration itself shows.
+			log := newLogger(cmd.ErrOrStderr(), conf.LogText, slog.LevelError)
 			return demo.Run(cmd.Context(), demo.Options{
 				Out: cmd.OutOrStdout(), Script: !noScript,
 				Start: func(s demo.Setup) (demo.Edge, error) { return demoEdge(s, dir, log) },

@@ -110,7 +110,7 @@ func printBan(w io.Writer, x *admin.Explanation, b *admin.Ban, now time.Time) {
 	if b.Prefix != x.Source {
 		of = show(b.Prefix) + ", "
 	}
-	fmt.Fprintf(w, "ban\t%s%s, by %s, %s, %s\n", of, b.Kind, why(b), since(b), until(b, now))
+	fmt.Fprintf(w, "ban\t%s%s, by %s, %s, %s\n", of, kind(b), why(b), since(b), until(b, now))
 	if b.Blocks > 0 {
 		fmt.Fprintf(w, "  ladder\tban %d of the last 30 days\n", b.Blocks)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -148,13 +149,16 @@ func (r *running) from(address string) *sender {
 	return &sender{r.t, r, c}
 }
 
-func (s *sender) send() (callID string) {
+func (s *sender) send() (callID string) { return s.sendAs("phone 1.0") }
+
+// sendAs sends with a User-Agent.
+func (s *sender) sendAs(agent string) (callID string) {
 	s.t.Helper()
 	n := nextCall.Add(1)
 	callID = fmt.Sprintf("call-%d-%d@example.com", os.Getpid(), n)
 	_, err := fmt.Fprintf(s.conn, "OPTIONS sip:pbx@example.com SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK-a%d;rport\r\n"+
-		"Max-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=a%d\r\nTo: <sip:pbx@example.com>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-		s.conn.LocalAddr(), n, n, callID)
+		"Max-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=a%d\r\nTo: <sip:pbx@example.com>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nUser-Agent: %s\r\nContent-Length: 0\r\n\r\n",
+		s.conn.LocalAddr(), n, n, callID, agent)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -316,6 +320,63 @@ func TestKill(t *testing.T) {
 		}
 		if err := second.Wait(); err != nil {
 			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
+// TestGuardBans: a guard's ban is explained, ends what is open, is kept by a restart
+// and lifted by a command.
+func TestGuardBans(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	p := newPBX(t)
+	r := start(t)
+	bad := r.from(sources[0])
+	bad.reaches(p)
+	stream := r.connect(sources[0])
+	bad.sendAs("friendly-scanner")
+	var bans []admin.Ban
+	for end := time.Now().Add(20 * time.Second); len(bans) == 0; bans = mustBans(t, r) {
+		if time.Now().After(end) {
+			t.Fatal("the scanner is not banned")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if b := bans[0]; len(bans) != 1 || b.Guard != "scanner" || b.Proven || b.Kind != "dynamic" {
+		t.Errorf("bans: %+v", bans)
+	}
+	if _, err := stream.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the open connection of a banned source: %v", err)
+	}
+	bad.stopped(p, "ban")
+	r.cli(0, words("explain 192.0.2.7"), "DROPPED (ban)", "dynamic, unproven, by scanner", "User-Agent: friendly-scanner", "sipward unban 192.0.2.7")
+	r.cli(0, words("list bans"), "bans: 1 source", "dynamic, unproven")
+	r.cli(0, words("status"), "1 for a time (1 of them unproven)", "scanner: ban  messages stopped 1, bans in force 1", "notice")
+	r.end()
+	r.begin()
+	bad.stopped(p, "ban")
+	r.cli(0, words("explain 192.0.2.7"), "User-Agent: friendly-scanner")
+	r.cli(0, words("unban 192.0.2.7"), "192.0.2.7 is no longer banned (dynamic, unproven, scanner:")
+	bad.reaches(p)
+}
+
+// connect opens a TCP connection, on which reading gives up after a while.
+func (r *running) connect(address string) net.Conn {
+	r.t.Helper()
+	c, err := net.DialTCP("tcp", &net.TCPAddr{IP: net.ParseIP(address)}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: r.port})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) { // until it is accepted
+		s, err := admin.NewClient(r.socket).Status(r.t.Context())
+		if err == nil && s.TCP.Open > 0 {
+			return c
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("the connection is not accepted: %v", err)
 		}
 	}
 }

@@ -102,8 +102,16 @@ func printEntries(w io.Writer, title string, entries []admin.Entry) {
 func printBans(w io.Writer, bans []admin.Ban, now time.Time) {
 	fmt.Fprintf(w, "bans: %s\n", count(len(bans), "source", "sources"))
 	for _, b := range bans {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", show(b.Prefix), b.Kind, why(&b), since(&b), until(&b, now))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", show(b.Prefix), kind(&b), why(&b), since(&b), until(&b, now))
 	}
+}
+
+// kind says how a ban ends, and on what ground it stands.
+func kind(b *admin.Ban) string {
+	if !b.Proven {
+		return b.Kind + ", unproven"
+	}
+	return b.Kind
 }
 
 // why says what a ban is for.
@@ -111,9 +119,6 @@ func why(b *admin.Ban) string {
 	text := b.Guard
 	if b.Comment != "" {
 		text += ": " + safe(b.Comment)
-	}
-	if !b.Proven {
-		text += " (unproven)"
 	}
 	return text
 }

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,5 +326,22 @@ func TestSocket(t *testing.T) {
 	}
 	if _, err := admin.New(cfg); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("another file gives %v", err)
+	}
+}
+
+// TestDocumentation: docs/operations.md lists each request, and no other.
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| request | body or parameter | answer |")
+	var documented []string
+	for _, m := range regexp.MustCompile("`([A-Z]+ /v1/[a-z/]+)`").FindAllStringSubmatch(table, -1) {
+		documented = append(documented, m[1])
+	}
+	slices.Sort(documented)
+	if want := admin.Requests(); !slices.Equal(documented, want) {
+		t.Errorf("documented are\n%q\nwant\n%q", documented, want)
 	}
 }

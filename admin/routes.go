@@ -14,10 +14,9 @@ import (
 // call answers a request with a body that is sent as JSON.
 type call func(r *http.Request) (any, error)
 
-// routes returns the whole API: paths, and what each method does there.
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	for path, methods := range map[string]map[string]call{
+// calls returns the whole API: paths, and what each method does there.
+func (s *Server) calls() map[string]map[string]call {
+	return map[string]map[string]call{
 		"/v1/status":      {http.MethodGet: s.status},
 		"/v1/reload":      {http.MethodPost: s.change("reload", s.reload)},
 		"/v1/lists/allow": {http.MethodGet: s.entries(Allow)},
@@ -27,7 +26,12 @@ func (s *Server) routes() http.Handler {
 		"/v1/allow":       {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
 		"/v1/deny":        {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
 		"/v1/explain":     {http.MethodGet: s.explain},
-	} {
+	}
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for path, methods := range s.calls() {
 		mux.HandleFunc(path, dispatch(methods))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

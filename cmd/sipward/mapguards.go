@@ -33,7 +33,7 @@ func (e *edge) policyConfig(c *configuration) policy.Config {
 		},
 		DistinctSources:   policy.DistinctSources{Count: limit(g.DistinctSources.Count, g.DistinctSources.Action), Window: g.DistinctSources.Window},
 		UnprovenBlockTime: g.UnprovenBlockTime,
-		Uniform:           false, // as long as the engine asks for it in the place of real challenges, too, which phones need
+		Uniform:           g.UniformAnswers,
 		Bans:              e.state.bans,
 		Places:            e.state.places,
 		Notify:            e.notices.put,

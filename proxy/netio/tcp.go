@@ -23,69 +23,6 @@ var (
 	ErrSourceClosed   = errors.New("netio: source cut off")
 )
 
-// TCPConfig is the configuration of all TCP connections. Zero values mean the
-// default given with each field.
-type TCPConfig struct {
-	// MaxConns caps accepted connections (10,000). A tenth of it is kept for
-	// Exempt sources, so that strangers cannot lock out the PBX. Dialled
-	// connections are not counted: whoever dials answers for their number.
-	MaxConns int
-	// MaxPerSource caps the accepted connections of one source (256).
-	MaxPerSource int
-	// SourceKey says which addresses are one source (nil: each is its own).
-	SourceKey func(netip.Addr) netip.Addr
-	// Exempt sources have no cap of their own, and may take their time with
-	// the first message (nil: none).
-	Exempt func(netip.Addr) bool
-
-	// MaxHeader and MaxMessage cap the bytes of a message's head and of the
-	// whole message (16 KiB, 64 KiB).
-	MaxHeader, MaxMessage int
-
-	// MessageTimeout is the time from a message's first byte to its last
-	// (10 s).
-	MessageTimeout time.Duration
-	// FirstTimeout is the time from accepting a connection to the end of
-	// the first message on it (30 s).
-	FirstTimeout time.Duration
-	// IdleTimeout closes an accepted connection on which neither message
-	// nor keep-alive has come (2 h: longer than phones without keep-alive
-	// leave between two registrations). Dialled ones have none: they live
-	// and die with their peer.
-	IdleTimeout time.Duration
-	// WriteTimeout is the time that the other side has to take what is
-	// queued, and to close its end after CloseAfterFlush (10 s).
-	WriteTimeout time.Duration
-	// WriteQueue caps the bytes that wait for a slow peer (256 KiB), beside
-	// what is in the kernel's buffers.
-	WriteQueue int
-}
-
-func (c TCPConfig) withDefaults() TCPConfig {
-	setDefault(&c.MaxConns, 10_000)
-	setDefault(&c.MaxPerSource, 256)
-	setDefault(&c.MaxHeader, 16<<10)
-	setDefault(&c.MaxMessage, 64<<10)
-	setDefault(&c.MessageTimeout, 10*time.Second)
-	setDefault(&c.FirstTimeout, 30*time.Second)
-	setDefault(&c.IdleTimeout, 2*time.Hour)
-	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.WriteQueue, 256<<10)
-	if c.SourceKey == nil {
-		c.SourceKey = func(a netip.Addr) netip.Addr { return a }
-	}
-	if c.Exempt == nil {
-		c.Exempt = func(netip.Addr) bool { return false }
-	}
-	return c
-}
-
-func setDefault[T int | time.Duration](v *T, d T) {
-	if *v <= 0 {
-		*v = d
-	}
-}
-
 // StreamHandler takes what arrives on TCP connections. Message and Fault are
 // called from the connection's own goroutine, never concurrently for one
 // connection.

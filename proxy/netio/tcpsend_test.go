@@ -346,3 +346,33 @@ func fullListener(t *testing.T) netip.AddrPort {
 		t.Cleanup(func() { c.Close() })
 	}
 }
+
+// TestTCPCloseAll: what is queued still goes out.
+func TestTCPCloseAll(t *testing.T) {
+	h := newStream()
+	want := pattern(8 << 20)
+	sent := make(chan error, 3)
+	h.onMessage = func(c *netio.Conn, _ []byte) { sent <- c.Send(want) }
+	tcp := runTCP(t, netio.TCPConfig{WriteQueue: 64 << 20}, h, "127.0.0.1:0")
+	var conns []net.Conn
+	for range 3 {
+		nc := dial(t, "", tcp.LocalAddr(0))
+		write(t, nc, options("x", 0))
+		conns = append(conns, nc)
+	}
+	for range conns {
+		if err := wait(t, sent, "Send"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tcp.CloseAll()
+	for _, nc := range conns {
+		if got := ended(t, nc); got != string(want) {
+			t.Errorf("%d of %d bytes", len(got), len(want))
+		}
+		nc.Close()
+		if e := wait(t, h.closed, "Closed"); e.err != nil {
+			t.Errorf("Closed with %v", e.err)
+		}
+	}
+}

@@ -141,7 +141,8 @@ func (t *task) prove() {
 			continue
 		}
 		r.HasCredentials = true
-		r.Credentials = r.Credentials*31 + t.s.key.Hash(h.Value.Of(m.Buf)) | 1
+		// 32 bits, so that the Via's stamp can carry them.
+		r.Credentials = uint64(uint32(r.Credentials*31+t.s.key.Hash(h.Value.Of(m.Buf)))) | 1
 		c, fault := sip.ParseCredentials(m.Buf, h.Value)
 		class, qop := policy.NonceUnknown, false
 		if fault == sip.OK && c.Digest {
@@ -164,7 +165,7 @@ func better(a, b policy.Nonce) bool {
 
 // A Via of ours carries, as the payload of its token, what the outcome needs to know
 // of its request, so that nothing about the transaction has to be remembered here:
-// a byte of flags, and for OPTIONS whom it asked for.
+// a byte of flags, with credentials the hash of them, and for OPTIONS whom it asked for.
 const (
 	stampNonce       = 0b0000_0011
 	stampCredentials = 1 << 2
@@ -187,6 +188,9 @@ func (t *task) stamp() []byte {
 		flags |= stampInDialog
 	}
 	t.stamped = append(t.stamped[:0], flags)
+	if r.HasCredentials {
+		t.stamped = binary.LittleEndian.AppendUint32(t.stamped, uint32(r.Credentials))
+	}
 	if t.m.Method == sip.MethodOptions {
 		t.stamped = append(t.stamped, r.Target[:min(len(r.Target), maxStampTarget)]...)
 	}
@@ -203,7 +207,12 @@ func (t *task) unstamp(payload []byte) {
 	o.HasCredentials = flags&stampCredentials != 0
 	o.Proven = flags&stampProven != 0
 	o.InDialog = flags&stampInDialog != 0
-	t.stamped = append(t.stamped[:0], payload[1:]...)
+	payload = payload[1:]
+	if o.HasCredentials && len(payload) >= 4 {
+		o.Credentials = uint64(binary.LittleEndian.Uint32(payload))
+		payload = payload[4:]
+	}
+	t.stamped = append(t.stamped[:0], payload...)
 	o.Target = t.stamped
 }
 

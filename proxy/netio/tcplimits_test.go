@@ -119,7 +119,7 @@ func TestTCPMessageDeadline(t *testing.T) {
 		if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrMessageTimeout) {
 			t.Errorf("Closed with %v", e.err)
 		}
-		if took < limit || took > limit+2*time.Second {
+		if took < limit || took > limit+5*time.Second {
 			t.Errorf("closed after %s, want %s", took, limit)
 		}
 	}
@@ -132,11 +132,11 @@ func TestTCPMessageDeadline(t *testing.T) {
 // than one may take: each has its own deadline.
 func TestTCPMessageDeadlineIsPerMessage(t *testing.T) {
 	h := newStream()
-	tcp := runTCP(t, netio.TCPConfig{MessageTimeout: 600 * time.Millisecond}, h, "127.0.0.1:0")
+	tcp := runTCP(t, netio.TCPConfig{MessageTimeout: time.Second}, h, "127.0.0.1:0")
 	c := dial(t, "", tcp.LocalAddr(0))
 	msg := options("x", 0)
 	rest := msg
-	for range 8 {
+	for range 12 {
 		write(t, c, rest[:100])
 		time.Sleep(150 * time.Millisecond)
 		write(t, c, rest[100:]+msg[:50])
@@ -162,7 +162,7 @@ func TestTCPIdle(t *testing.T) {
 	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrIdle) {
 		t.Errorf("silent from the start: closed with %v", e.err)
 	}
-	if took := time.Since(silent); took < 300*time.Millisecond || took > 750*time.Millisecond {
+	if took := time.Since(silent); took < 300*time.Millisecond || took > 5*time.Second {
 		t.Errorf("silent from the start: closed after %s", took)
 	}
 	pinging := dial(t, "", tcp.LocalAddr(0))
@@ -194,7 +194,7 @@ func TestTCPIdle(t *testing.T) {
 			t.Errorf("idle: closed with %v", e.err)
 		}
 	}
-	if took := time.Since(last); took < 500*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(last); took < 500*time.Millisecond || took > 5*time.Second {
 		t.Errorf("idle: closed after %s", took)
 	}
 	if st := tcp.Stats(); st.ClosedIdle != 4 || st.Pings < 16 {

@@ -43,7 +43,6 @@ type Engine struct {
 
 // New makes an engine with all its memory.
 func New(cfg Config) *Engine {
-	counters := rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}
 	var bans gate.Bans
 	if cfg.Bans != nil {
 		bans = cfg.Bans
@@ -52,8 +51,9 @@ func New(cfg Config) *Engine {
 	if n <= 0 {
 		n = DefaultSources
 	}
+	counters := rate.Config{Sources: n, IPv6Bits: cfg.IPv6Bits}
 	e := &Engine{
-		gate:      gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Table: counters}),
+		gate:      gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Table: rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}}),
 		bans:      cfg.Bans,
 		places:    cfg.Places,
 		notify:    cfg.Notify,
@@ -75,7 +75,7 @@ func New(cfg Config) *Engine {
 }
 
 // DefaultSources is the number of sources that the tables remember unless told
-// otherwise.
+// otherwise. They take 55 MiB then.
 const DefaultSources = 1 << 16
 
 // Reload puts other rules in force; every count goes on from where it is.

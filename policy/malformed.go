@@ -52,6 +52,9 @@ func (e *Engine) Flooded(src netip.AddrPort, transport Transport, now int64) {
 		return
 	}
 	s := e.subjectOf(src.Addr(), now)
+	if s.standing == Allowed {
+		return
+	}
 	e.charge(&s, charge{
 		reason: ReasonFlood, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Reliable(),
 		count: int(n), period: period, detail: "messages over the flood limit",

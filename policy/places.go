@@ -27,7 +27,7 @@ type account struct {
 	id   [sourceSlots]uint32
 	at   [sourceSlots]uint32 // ticks of the last failure
 	last int64
-	over int64 // when too many sources had failed within the window; 0: not in known-places mode
+	over bool // in known-places mode
 }
 
 func newAccounts(n int) accounts {
@@ -38,7 +38,7 @@ func newAccounts(n int) accounts {
 				w += 60 * second
 			}
 		}
-		if a.over != 0 {
+		if a.over && now-a.last < 3600*second {
 			w += 1 << 61
 		}
 		return w
@@ -50,39 +50,50 @@ func newAccounts(n int) accounts {
 // the window.
 func (a *account) note(source uint64, now, window int64, limit int) (over bool) {
 	if age := now - a.last; age > window || age < -skew {
-		*a = account{over: a.over}
+		*a = account{}
 	}
 	a.last = now
-	// With a limit beyond the slots, a fixed share of all sources stands for all.
-	share := uint64(limit+sourceSlots-2) / (sourceSlots - 1)
-	if source>>40%max(share, 1) != 0 {
-		return false
+	if source>>40%share(limit) != 0 {
+		return a.exceeds(now, window, limit)
 	}
 	id := uint32(source>>8) | 1
-	own, free, oldest, n := -1, -1, 0, 0
+	own, free, oldest := -1, -1, 0
 	for i := range a.id {
 		switch {
 		case a.id[i] == id:
 			own = i
 		case a.id[i] == 0 || !within(a.at[i], now, window):
 			free = i
-		default:
-			n++
-			if since(a.at[i], now) > since(a.at[oldest], now) {
-				oldest = i
-			}
+		case since(a.at[i], now) > since(a.at[oldest], now):
+			oldest = i
 		}
 	}
 	switch {
 	case own >= 0:
 	case free >= 0:
 		own = free
-	default: // n is sourceSlots
+	default:
 		own = oldest
-		n--
 	}
 	a.id[own], a.at[own] = id, ticks(now)
-	return (n+1)*int(max(share, 1)) > limit
+	return a.exceeds(now, window, limit)
+}
+
+// share says how many sources one that is noted stands for: with a limit beyond
+// the slots a fixed part of all sources stands for all.
+func share(limit int) uint64 {
+	return max(uint64(limit+sourceSlots-2)/(sourceSlots-1), 1)
+}
+
+// exceeds says whether more sources than limit have failed within the window.
+func (a *account) exceeds(now, window int64, limit int) bool {
+	n := 0
+	for i := range a.id {
+		if a.id[i] != 0 && within(a.at[i], now, window) {
+			n++
+		}
+	}
+	return n*int(share(limit)) > limit
 }
 
 // failAccount counts a failure for the account. Its owner's own do not count:
@@ -95,11 +106,9 @@ func (e *Engine) failAccount(s *subject) {
 	window := int64(rule.Window)
 	b := e.accounts.t.lock(s.account)
 	a, _, _ := e.accounts.t.claim(b, s.account, s.now)
-	was := a.over != 0 && s.now-a.over < window
-	over := a.note(s.source, s.now, window, rule.Count)
-	if over {
-		a.over = s.now
-	}
+	was := a.over
+	a.over = a.note(s.source, s.now, window, rule.Count)
+	over := a.over
 	b.mu.Unlock()
 	if !over {
 		return
@@ -117,7 +126,7 @@ func (e *Engine) atHome(s *subject) bool {
 
 // elsewhere refuses who asks for an account in known-places mode from a place
 // that is not known. It answers 503, for a while: an honest phone comes back.
-// The mode lasts until no more sources than the limit have tried for a whole
+// The mode lasts until no more sources than the limit have tried within a whole
 // window.
 func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	rule := &s.rules.DistinctSources
@@ -132,13 +141,13 @@ func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	b := e.accounts.t.lock(s.account)
 	defer b.mu.Unlock()
 	a := b.find(s.account)
-	if a == nil || a.over == 0 || s.now-a.over >= window || e.atHome(s) {
+	if a == nil || !a.over || e.atHome(s) {
 		return Decision{}
 	}
-	if a.note(s.source, s.now, window, rule.Count) {
-		a.over = s.now
-		raise(&e.accounts.until, s.now+window)
+	if a.over = a.note(s.source, s.now, window, rule.Count); !a.over {
+		return Decision{}
 	}
+	raise(&e.accounts.until, s.now+window)
 	return Decision{Verdict: Reject, Reason: ReasonKnownPlaces, Code: 503, RetryAfter: 60}
 }
 
@@ -174,15 +183,15 @@ func (e *Engine) KnownPlaces() []string {
 
 // leavePlaces ends the modes whose time has come.
 func (e *Engine) leavePlaces(now int64) {
-	window := int64(e.rules.Load().DistinctSources.Window)
+	rule := e.rules.Load().DistinctSources
 	var calm []string
 	e.accounts.mu.Lock()
 	for key, name := range e.accounts.modes {
 		b := e.accounts.t.lock(key)
 		a := b.find(key)
-		over := a != nil && a.over != 0 && now-a.over < window
-		if a != nil && !over {
-			a.over = 0
+		over := a != nil && rule.Count > 0 && a.exceeds(now, int64(rule.Window), rule.Count)
+		if a != nil {
+			a.over = over
 		}
 		b.mu.Unlock()
 		if !over {

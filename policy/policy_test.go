@@ -214,33 +214,6 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-func TestNoAllocations(t *testing.T) {
-	e := policy.New(policy.Config{Sources: 100, Flood: policy.Flood{Rate: 100, Burst: 400}, Malformed: policy.Malformed{Threshold: 20}})
-	src := netip.MustParseAddrPort("192.0.2.1:5060")
-	register := []byte("REGISTER")
-	var now int64
-	if n := testing.AllocsPerRun(1000, func() {
-		now += 1000
-		r := policy.Request{Source: src, Gate: e.Gate().Check(src.Addr(), now), Method: register}
-		e.Count(0, e.Decide(&r, now).Reason)
-		e.Observe(&policy.Outcome{Source: src, Status: 401}, now)
-		e.Count(0, e.Malformed(src, policy.UDP, "bare-cr", now).Reason)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkDecideAndObserve(b *testing.B) {
-	e := policy.New(policy.Config{})
-	src := netip.MustParseAddrPort("192.0.2.1:5060")
-	r, o := policy.Request{Source: src, Method: []byte("REGISTER")}, policy.Outcome{Source: src, Status: 401}
-	b.ReportAllocs()
-	for now := int64(0); b.Loop(); now += 1000 {
-		e.Decide(&r, now)
-		e.Observe(&o, now)
-	}
-}
-
 func BenchmarkCountParallel(b *testing.B) {
 	c := policy.NewCounters(8)
 	var worker atomic.Int64

@@ -69,7 +69,11 @@ func newCheck() *cobra.Command {
 			for _, p := range c.conf.PBX {
 				fmt.Fprintf(out, "pbx      %s  weight %d\n", p.Address, p.Weight)
 			}
-			_, err = fmt.Fprintf(out, "lists    %d allowed, %d denied, %d trunks\n", c.allow.Len(), c.deny.Len(), c.trunks.Len())
+			fmt.Fprintf(out, "lists    %d allowed, %d denied, %d trunks\n", c.allow.Len(), c.deny.Len(), c.trunks.Len())
+			for _, g := range guardStatus(c.conf, nil, nil, nil) {
+				fmt.Fprintf(out, "guard    %s: %s\n", g.Name, g.Action)
+			}
+			_, err = fmt.Fprintf(out, "scanner  %d signatures\n", len(c.signatures.Signatures()))
 			return err
 		},
 	}

@@ -102,7 +102,7 @@ func printProtection(w io.Writer, s *admin.Status) {
 	for _, g := range s.Guards {
 		text := fmt.Sprintf("%s  messages stopped %d, bans in force %d", g.Action, g.Messages, g.Bans)
 		if g.Would > 0 {
-			text += fmt.Sprintf(", would have acted %d times", g.Would)
+			text += fmt.Sprintf(", would have acted %s", count(int(g.Would), "time", "times"))
 		}
 		fmt.Fprintf(w, "guard\t%s: %s\n", g.Name, text)
 	}

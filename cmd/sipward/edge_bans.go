@@ -128,6 +128,9 @@ func (e *edge) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
 	if err != nil {
 		return admin.Banned{}, e.unstored(err)
 	}
+	if e.engine.Standing(p.Addr(), now.UnixNano()) == policy.Good && p == e.state.bans.Source(p.Addr()) {
+		notes = append(notes, "It is in good standing, and is shut out all the same. "+e.engine.Explain(p.Addr(), now.UnixNano()).Why)
+	}
 	if in.Kind != ban.Manual || in.Until != r.Until {
 		notes = append(notes, fmt.Sprintf("It was banned already, and for longer; to shorten that, lift it first: sipward unban %s", show(p)))
 	}

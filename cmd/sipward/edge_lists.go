@@ -55,6 +55,14 @@ func entryOf(x iplist.Entry) admin.Entry {
 
 // AddEntry implements admin.Backend.
 func (e *edge) AddEntry(list admin.List, q admin.EntryRequest, _ admin.Peer) (admin.EntryChange, error) {
+	done, err := e.addEntry(list, q)
+	if err == nil && list == admin.Deny {
+		e.cutOff(done.Entry.Prefix)
+	}
+	return done, err
+}
+
+func (e *edge) addEntry(list admin.List, q admin.EntryRequest) (admin.EntryChange, error) {
 	p, err := prefixOf(q.Address)
 	if err != nil {
 		return admin.EntryChange{}, err

@@ -168,7 +168,11 @@ func (s *sender) sendAs(agent string) (callID string) {
 // reaches wants a message to come to the PBX.
 func (s *sender) reaches(p *pbx) {
 	s.t.Helper()
-	id := s.send()
+	s.arrives(p, s.send())
+}
+
+func (s *sender) arrives(p *pbx, id string) {
+	s.t.Helper()
 	end := time.After(10 * time.Second)
 	for {
 		select {
@@ -228,7 +232,9 @@ func TestBanAtTheGate(t *testing.T) {
 	r.cli(0, words("unban 192.0.2.7"))
 	bad.reaches(p)
 
+	stream := r.connect(sources[0])
 	r.cli(0, words("deny 192.0.2.0/29"))
+	closed(t, stream)
 	bad.stopped(p, "deny-list")
 	good.reaches(p)
 	r.cli(0, words("allow 192.0.2.7"))
@@ -346,9 +352,7 @@ func TestGuardBans(t *testing.T) {
 	if b := bans[0]; len(bans) != 1 || b.Guard != "scanner" || b.Proven || b.Kind != "dynamic" {
 		t.Errorf("bans: %+v", bans)
 	}
-	if _, err := stream.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("the open connection of a banned source: %v", err)
-	}
+	closed(t, stream)
 	bad.stopped(p, "ban")
 	r.cli(0, words("explain 192.0.2.7"), "DROPPED (ban)", "dynamic, unproven, by scanner", "User-Agent: friendly-scanner", "sipward unban 192.0.2.7")
 	r.cli(0, words("list bans"), "bans: 1 source", "dynamic, unproven")
@@ -359,6 +363,30 @@ func TestGuardBans(t *testing.T) {
 	r.cli(0, words("explain 192.0.2.7"), "User-Agent: friendly-scanner")
 	r.cli(0, words("unban 192.0.2.7"), "192.0.2.7 is no longer banned (dynamic, unproven, scanner:")
 	bad.reaches(p)
+
+	// A guard that watches lets pass and tells; one that is off does not look.
+	text := r.text()
+	r.write(text + "scanner: {action: watch}\n")
+	r.cli(0, words("reload"), "changed: scanner.action: ban → watch")
+	bad.arrives(p, bad.sendAs("friendly-scanner"))
+	r.cli(0, words("status"), "scanner: watch", "would have acted 1 time")
+	r.write(text + "scanner: {action: off}\n")
+	r.cli(0, words("reload"), "changed: scanner.action: watch → off")
+	bad.arrives(p, bad.sendAs("sipvicious"))
+	r.write(text + "scanner: {disable: [ua-friendly-scanner]}\n")
+	r.cli(0, words("reload"), "changed: scanner.disable", "changed: scanner.action: off → ban")
+	bad.arrives(p, bad.sendAs("friendly-scanner"))
+	if bans := mustBans(t, r); len(bans) != 0 {
+		t.Errorf("bans: %+v", bans)
+	}
+}
+
+// closed wants sipward to close a connection.
+func closed(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the connection of a source that is shut out: %v", err)
+	}
 }
 
 // connect opens a TCP connection, on which reading gives up after a while.

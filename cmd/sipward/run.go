@@ -144,6 +144,7 @@ func (e *edge) Run(ctx context.Context) error {
 	defer e.state.Close()
 	group.Go(func() error { return e.state.bans.Run(work) })
 	group.Go(func() error { return e.notices.Run(work, e.log) })
+	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
 	group.Go(func() error { return e.tick(work) })

@@ -66,6 +66,21 @@ func banConfig(c *conf.Config, standing func() int, log *slog.Logger) ban.Config
 	}
 }
 
+// awaitState puts the entries made by command in force when they come late: another
+// process had locked the database at the start.
+func (e *edge) awaitState(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-e.state.store.Ready():
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if l := e.config.withCommands(e.state.store); l.allow.Len() != e.lists.allow.Len() || l.deny.Len() != e.lists.deny.Len() {
+			e.apply(e.config)
+		}
+	}
+	return nil
+}
+
 // banQueue is how many changes of bans may wait for cutOffBanned.
 const banQueue = 4096
 

@@ -29,8 +29,8 @@ func (e *edge) notify(state string) {
 	}
 }
 
-// feedWatchdog tells systemd's watchdog that sipward lives: that its control
-// socket's backend answers and no lock is stuck.
+// feedWatchdog tells systemd's watchdog that sipward lives: that no lock is stuck
+// which commands and bans need.
 func feedWatchdog(ctx context.Context, e *edge) error {
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -46,7 +46,8 @@ func feedWatchdog(ctx context.Context, e *edge) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			e.Status()
+			e.current()
+			e.state.bans.Stats()
 			e.notify(daemon.SdNotifyWatchdog)
 		}
 	}

@@ -89,6 +89,9 @@ type backend interface {
 	dump(set) ([]entry, error)
 	// enforce puts other rules over the same sets in force.
 	enforce(rules) error
+	// changed says whether others may have changed anything since replace, or
+	// since it was asked last.
+	changed() (bool, error)
 	// intact says whether the rules are those that were put in force last.
 	intact() (bool, error)
 	// dropped returns how many packets the rules have dropped since the first

@@ -19,26 +19,21 @@ import (
 type ipset struct {
 	cfg    *Config
 	socket *nl.SocketHandle
-	tables []*iptables // nil: rules are not our business
+	tables []*iptables
 }
 
 var _ backend = (*ipset)(nil)
 
 func openIPSet(cfg *Config) (backend, error) {
-	b := &ipset{cfg: cfg}
-	if !cfg.NoRules {
-		var err error
-		if b.tables, err = findIPTables(cfg.Name); err != nil {
-			return nil, err
-		}
+	tables, err := findIPTables(cfg.Name)
+	if err != nil && !cfg.NoRules {
+		return nil, err
 	}
-	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	b := &ipset{cfg: cfg, tables: tables}
+	s, err := openSocket()
 	if err != nil {
-		return nil, fmt.Errorf("%w: ipset: open a netlink socket: %w", ErrUnsupported, err)
+		return nil, err
 	}
-	timeout := unix.NsecToTimeval(int64(10 * time.Second))
-	_ = s.SetSendTimeout(&timeout) // neither can fail
-	_ = s.SetReceiveTimeout(&timeout)
 	b.socket = &nl.SocketHandle{Socket: s}
 	return b, nil
 }
@@ -270,12 +265,22 @@ func parseElement(data []byte, bits int) (e entry, ok bool) {
 
 func (b *ipset) enforce(r rules) error {
 	for _, t := range b.tables {
+		if b.cfg.NoRules {
+			_ = t.remove() // those of another configuration; without the right to do it there are none
+			continue
+		}
 		if err := t.install(r); err != nil {
 			return err
 		}
 	}
+	if b.cfg.NoRules {
+		b.tables = nil
+	}
 	return nil
 }
+
+// changed cannot be told without looking.
+func (b *ipset) changed() (bool, error) { return true, nil }
 
 func (b *ipset) intact() (bool, error) {
 	for _, t := range b.tables {
@@ -322,7 +327,11 @@ func (b *ipset) remove() error {
 		}
 	}
 	for _, name := range names {
-		if err := b.destroy(name); err != nil {
+		err := b.destroy(name)
+		if errors.Is(err, nl.IPSetError(nl.IPSET_ERR_BUSY)) { // somebody's rule uses it
+			_, err = b.request(nl.IPSET_CMD_FLUSH, name, nil)
+		}
+		if err != nil {
 			return err
 		}
 	}

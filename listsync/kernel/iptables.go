@@ -34,7 +34,7 @@ type iptables struct {
 
 // findIPTables returns what is needed for the families that the machine has.
 func findIPTables(name string) ([]*iptables, error) {
-	families := []string{"4"}
+	families, caps := []string{"4"}, inheritable()
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
 		families = append(families, "6")
 	}
@@ -49,9 +49,7 @@ func findIPTables(name string) ([]*iptables, error) {
 		if f == "6" {
 			t.program = "ip6tables"
 		}
-		if os.Geteuid() != 0 {
-			t.ambientCaps = []uintptr{unix.CAP_NET_ADMIN} // else it would be lost
-		}
+		t.ambientCaps = caps
 		for _, suffix := range []string{"-save", "-restore"} {
 			if _, err := exec.LookPath(t.program + suffix); err != nil {
 				return nil, fmt.Errorf("%w: ipset: the program %s, which makes the rules, is missing", ErrUnsupported, t.program+suffix)
@@ -60,6 +58,26 @@ func findIPTables(name string) ([]*iptables, error) {
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// inheritable returns which of the capabilities that iptables needs we have and
+// it would lose. Rules with sets take CAP_NET_RAW, too.
+func inheritable() []uintptr {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return nil
+	}
+	var caps []uintptr
+	for _, c := range []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW} {
+		if data[0].Permitted&(1<<c) != 0 {
+			caps = append(caps, c)
+		}
+	}
+	return caps
 }
 
 // run runs a program of the family.
@@ -76,6 +94,8 @@ func (t *iptables) run(input string, suffix string, args ...string) (string, err
 	switch {
 	case err == nil:
 		return stdout.String(), nil
+	case strings.Contains(said, "Can't open socket to ipset"):
+		return "", fmt.Errorf("%w: ipset: %s needs CAP_NET_RAW for rules with sets", ErrUnsupported, t.program)
 	case errors.Is(err, unix.EPERM), strings.Contains(said, "Permission denied"), strings.Contains(said, "must be root"):
 		return "", fmt.Errorf("%w: %s%s: %s", ErrPermission, t.program, suffix, said)
 	}

@@ -20,7 +20,7 @@ const inside = "SIPWARD_KERNEL_TEST_INSIDE"
 // TestMain starts this program again in a new network namespace: whatever the
 // tests do to ipset, iptables and nftables, they do it to nobody.
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && os.Getenv(inside) == "" {
 		os.Exit(m.Run()) // tests that need the kernel skip
 	}
 	if os.Getenv(inside) == "" {
@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Fprintln(os.Stderr, "start again:", err)
 		os.Exit(1)
+	}
+	if os.Geteuid() != 0 { // TestCapabilities has started it
+		goleak.VerifyTestMain(m)
+		return
 	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "set lo up: %v: %s\n", err, out)

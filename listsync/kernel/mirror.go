@@ -32,6 +32,7 @@ type Mirror struct {
 	paused   bool      // by Clear, until Sync
 	retry    time.Time // when to try again after a failure; zero: nothing has failed
 	failures int
+	cause    error     // of the first failure, which is told of when it is known what became of it
 	check    time.Time // when to compare next
 	full     [numSets]bool
 }
@@ -247,29 +248,49 @@ func (m *Mirror) follows(now time.Time) error {
 	if now.Before(m.check) {
 		return nil
 	}
-	err := m.reconcile()
-	// Comparing may take one part in 200 of a processor.
-	m.check = time.Now().Add(max(m.cfg.Interval, 200*time.Since(now)))
+	compared, err := m.reconcile()
+	if err == nil && m.sweep() {
+		err = m.load(m.backend)
+	}
+	pause := m.cfg.Interval / looks
+	if compared {
+		// Comparing may take one part in 200 of a processor.
+		pause = max(m.cfg.Interval, 200*time.Since(now))
+	}
+	m.check = time.Now().Add(pause)
 	return err
 }
 
-// The pauses after failures: first short, since most are over at once.
+// looks is how often within an interval the kernel is asked whether others have
+// changed anything, where it can tell.
+const looks = 30
+
+// The pauses after failures: first short, since most are over at once, such as a
+// set that somebody has deleted.
 const (
-	minPause = time.Second
+	minPause = 100 * time.Millisecond
 	maxPause = 30 * time.Second
 )
 
 // failed plans the next attempt, which is made on another handle: what waits in
 // this one is not known. What is in the kernel stays in force.
 func (m *Mirror) failed(err error, now time.Time) time.Duration {
+	pause := min(minPause<<min(m.failures, 10), maxPause)
+	m.retry = now.Add(pause)
+	m.mu.Lock()
+	m.status.Failures++
+	first := m.failures == 0 && m.status.Reason == ""
+	m.mu.Unlock()
+	m.failures++
+	if first {
+		m.cause = err
+	} else {
+		m.down(err)
+	}
 	if m.backend != nil {
 		m.backend.close()
 		m.backend = nil
 	}
-	pause := min(minPause<<min(m.failures, 5), maxPause)
-	m.failures++
-	m.retry = now.Add(pause)
-	m.down(err)
 	return pause
 }
 
@@ -339,7 +360,10 @@ func remove(cfg *Config, keep Backend) error {
 			err = b.remove()
 			b.close()
 		}
-		if !errors.Is(err, ErrUnsupported) {
+		switch {
+		case errors.Is(err, ErrPermission):
+			return err // as it is with the others
+		case !errors.Is(err, ErrUnsupported):
 			errs = append(errs, err)
 		}
 	}

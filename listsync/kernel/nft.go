@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,14 +26,14 @@ import (
 // last generation is deleted after that: a packet sees either the old rules with
 // the old sets or the new ones with the new.
 type nft struct {
-	cfg        *Config
-	conn       *netlink.Conn
-	table      string
-	generation int
-	sets       map[lengthSet]bool // of this generation
-	rules      rules
-	installed  string // the rules' comments
-	before     drops  // of rules that others have taken the place of
+	nftConn
+	cfg       *Config
+	table     string
+	number    int                // of the generation
+	sets      map[lengthSet]bool // of this generation
+	rules     rules
+	installed string // the rules' comments
+	before    drops  // of rules that others have taken the place of
 }
 
 // lengthSet holds the prefixes of one length of a set.
@@ -46,32 +45,31 @@ type lengthSet struct {
 var _ backend = (*nft)(nil)
 
 func openNFTables(cfg *Config) (backend, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	s, err := openSocket()
 	if err != nil {
-		return nil, fmt.Errorf("%w: nftables: open a netlink socket: %w", ErrUnsupported, err)
+		return nil, err
 	}
-	_ = conn.SetWriteBuffer(1 << 20) // without it a batch does not fit, which is then said
-	return &nft{cfg: cfg, conn: conn, table: cfg.Name + "-lists"}, nil
+	return &nft{nftConn: nftConn{socket: s}, cfg: cfg, table: cfg.Name + "-lists"}, nil
 }
 
 func (b *nft) name() Backend { return BackendNFTables }
 
-func (b *nft) close() { _ = b.conn.Close() }
+func (b *nft) close() { b.socket.Close() }
 
 func (b *nft) longest() time.Duration { return 0 }
 
 func (b *nft) setName(l lengthSet) string {
-	return fmt.Sprintf("%v.%d.g%d", l.set, l.bits, b.generation)
+	return fmt.Sprintf("%v.%d.g%d", l.set, l.bits, b.number)
 }
 
-func (b *nft) portsName() string { return fmt.Sprintf("ports.g%d", b.generation) }
+func (b *nft) portsName() string { return fmt.Sprintf("ports.g%d", b.number) }
 
 func (b *nft) replace(c *contents, r rules) error {
 	old, err := b.list(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME)
 	if err != nil {
 		return fmt.Errorf("list sets: %w", err)
 	}
-	b.generation = next(old)
+	b.number = next(old)
 	if err := b.frame(); err != nil {
 		return err
 	}
@@ -134,9 +132,9 @@ func (b *nft) frame() error {
 	build := func(t *transaction) {
 		var table attrs
 		table.text(unix.NFTA_TABLE_NAME, b.table)
-		t.add(unix.NFT_MSG_NEWTABLE, netlink.Create, table)
+		t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
 		for _, name := range []string{chainGuard4, chainGuard6, chainLane} {
-			t.add(unix.NFT_MSG_NEWCHAIN, netlink.Create, b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, name))
+			t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, name))
 		}
 		base := b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, chainBase)
 		hook := base.nest(unix.NFTA_CHAIN_HOOK)
@@ -145,7 +143,7 @@ func (b *nft) frame() error {
 		base.end(hook)
 		base.be32(unix.NFTA_CHAIN_POLICY, 1) // NF_ACCEPT
 		base.text(unix.NFTA_CHAIN_TYPE, "filter")
-		t.add(unix.NFT_MSG_NEWCHAIN, netlink.Create, base)
+		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, base)
 		if b.cfg.NoRules {
 			t.add(unix.NFT_MSG_DELRULE, 0, b.named(unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN, chainBase))
 			t.add(unix.NFT_MSG_DELCHAIN, 0, b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, chainBase))
@@ -154,11 +152,11 @@ func (b *nft) frame() error {
 	var t transaction
 	build(&t)
 	err := b.commit(&t)
-	if err == nil || errors.Is(err, ErrPermission) || errors.Is(err, ErrUnsupported) {
+	if !errors.Is(err, unix.EEXIST) && !errors.Is(err, ErrUnsupported) {
 		return err
 	}
-	if err := b.remove(); err != nil {
-		return fmt.Errorf("remove a table that is not as expected: %w", err)
+	if b.remove() != nil {
+		return err
 	}
 	t = transaction{}
 	build(&t)
@@ -191,7 +189,7 @@ func (b *nft) newSet(t *transaction, name string, flags, typ, length uint32, siz
 	a.be32(unix.NFTA_SET_FLAGS, flags)
 	a.be32(unix.NFTA_SET_KEY_TYPE, typ)
 	a.be32(unix.NFTA_SET_KEY_LEN, length)
-	a.be32(unix.NFTA_SET_ID, uint32(len(t.messages)+1))
+	a.be32(unix.NFTA_SET_ID, t.messages+1)
 	if size > 0 {
 		desc := a.nest(unix.NFTA_SET_DESC)
 		a.be32(unix.NFTA_SET_DESC_SIZE, uint32(size))
@@ -199,7 +197,7 @@ func (b *nft) newSet(t *transaction, name string, flags, typ, length uint32, siz
 	}
 	// For those who list the set with nft: keys are in network byte order.
 	a.bytes(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
-	t.add(unix.NFT_MSG_NEWSET, netlink.Create, a)
+	t.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, a)
 }
 
 // addSet makes the set of a length unless there is one. An element that is
@@ -228,7 +226,7 @@ func (b *nft) addPorts(t *transaction) {
 		appendKey(&a, key[:], 0)
 	}
 	a.end(all)
-	t.add(unix.NFT_MSG_NEWSETELEM, netlink.Create, a)
+	t.add(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, a)
 }
 
 // appendKey appends an element: at most 44 bytes.
@@ -253,7 +251,7 @@ func (b *nft) elements(t *transaction, message int, l lengthSet, ops []op) {
 		appendKey(&a, o.prefix.Addr().AsSlice(), o.left)
 	}
 	a.end(all)
-	flags := netlink.Create
+	flags := uint16(unix.NLM_F_CREATE)
 	if message == unix.NFT_MSG_DELSETELEM {
 		flags = 0
 	}
@@ -322,7 +320,7 @@ func (b *nft) dump(s set) ([]entry, error) {
 			continue
 		}
 		a := b.named(unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET, b.setName(l))
-		answer, err := b.query(unix.NFT_MSG_GETSETELEM, a)
+		answer, err := b.query(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, a)
 		if errors.Is(err, unix.ENOENT) {
 			return nil, errMissing
 		}
@@ -371,4 +369,24 @@ func (b *nft) remove() error {
 		return fmt.Errorf("delete table %s: %w", b.table, err)
 	}
 	return nil
+}
+
+// list returns the names of all of a kind in our table; none if there is no
+// table.
+func (b *nft) list(message int, table, key uint16) ([]string, error) {
+	var body attrs
+	body.text(table, b.table)
+	answer, err := b.query(message, unix.NLM_F_DUMP, body)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	var names []string
+	for _, m := range answer {
+		for typ, value := range parseAttrs(m) {
+			if typ == key && len(value) > 0 {
+				names = append(names, string(value[:len(value)-1]))
+			}
+		}
+	}
+	return names, err
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,7 +49,7 @@ func (b *nft) enforce(r rules) error {
 		}
 		a.end(exprs)
 		a.bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, rule.comment))
-		t.add(unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, a)
+		t.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, a)
 		fmt.Fprintf(&installed, "%s: %s\n", rule.chain, rule.comment)
 	}
 	if err := b.commit(&t); err != nil {
@@ -123,7 +122,7 @@ func (b *nft) lookups(chain, what string, s set, verdict expr.VerdictKind) []nft
 			exprs = append(exprs, &expr.Counter{})
 		}
 		exprs = append(exprs, &expr.Verdict{Kind: verdict})
-		out = append(out, nftRule{chain, fmt.Sprintf("%s /%d g%d", what, n, b.generation), exprs})
+		out = append(out, nftRule{chain, fmt.Sprintf("%s /%d g%d", what, n, b.number), exprs})
 	}
 	return out
 }
@@ -180,7 +179,7 @@ type foundRule struct {
 func (b *nft) foundRules() ([]foundRule, error) {
 	var body attrs
 	body.text(unix.NFTA_RULE_TABLE, b.table)
-	answer, err := b.query(unix.NFT_MSG_GETRULE, body)
+	answer, err := b.query(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, body)
 	var found []foundRule
 	for _, m := range answer {
 		var f foundRule

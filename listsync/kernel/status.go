@@ -70,13 +70,17 @@ func (m *Mirror) readDropped() {
 
 // up notes that the kernel follows.
 func (m *Mirror) up(now time.Time) {
-	m.failures, m.retry = 0, time.Time{}
+	cause := m.cause
+	m.failures, m.retry, m.cause = 0, time.Time{}, nil
 	m.check = now.Add(m.cfg.Interval)
 	m.mu.Lock()
 	was := m.status.Reason
 	m.status.Backend, m.status.Reason = m.backend.name(), ""
 	m.mu.Unlock()
-	if was != "" {
+	switch {
+	case was == "" && cause != nil:
+		m.repaired(cause.Error())
+	case was != "":
 		m.log.Info("kernel: bans are mirrored", "backend", m.backend.name(), "scope", m.cfg.Scope)
 		m.notify(EventUp, "Bans are mirrored into the kernel's %s.", m.backend.name())
 	}
@@ -92,9 +96,6 @@ func (m *Mirror) down(err error) {
 	m.mu.Lock()
 	was := m.status.Reason
 	m.status.Reason = reason
-	if err != nil {
-		m.status.Failures++
-	}
 	m.mu.Unlock()
 	switch {
 	case reason == was:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -26,11 +27,20 @@ func (m *Mirror) resync() error {
 			b.close()
 		}
 		errs = append(errs, err)
-		if errors.Is(err, ErrPermission) {
-			break
-		}
 	}
-	return errors.Join(errs...)
+	return oneLine(errs)
+}
+
+// oneLine says why each backend failed; that there is no permission is said once.
+func oneLine(errs []error) error {
+	last := errs[len(errs)-1]
+	if errors.Is(last, ErrPermission) {
+		return last
+	}
+	for _, err := range errs[:len(errs)-1] {
+		last = fmt.Errorf("%w; %w", err, last)
+	}
+	return last
 }
 
 // load puts all that is wanted into a backend.
@@ -101,9 +111,18 @@ func (m *Mirror) tellFull(s set) {
 	m.full[s] = over > 0
 }
 
-// reconcile compares the kernel with what is wanted and repairs what others
-// have changed.
-func (m *Mirror) reconcile() error {
+// reconcile compares the kernel with what is wanted, if others may have changed
+// it, and repairs what they have.
+func (m *Mirror) reconcile() (compared bool, err error) {
+	m.readDropped()
+	changed, err := m.backend.changed()
+	if err != nil || !changed {
+		return false, err
+	}
+	return true, m.repair()
+}
+
+func (m *Mirror) repair() error {
 	intact, err := m.backend.intact()
 	if err != nil {
 		return fmt.Errorf("read the rules: %w", err)
@@ -111,34 +130,37 @@ func (m *Mirror) reconcile() error {
 	if !intact {
 		return m.renew("the rules had been changed")
 	}
-	m.readDropped()
-	repaired, room := 0, false
+	repaired := 0
 	for s := range numSets {
-		have, err := m.backend.dump(s)
+		ops, err := m.differences(s)
 		if errors.Is(err, errMissing) {
 			return m.renew(fmt.Sprintf("the set %v was gone", s))
 		}
 		if err != nil {
 			return fmt.Errorf("read set %v: %w", s, err)
 		}
-		ops := m.compare(s, have)
 		if err := m.backend.apply(s, ops); err != nil {
 			return fmt.Errorf("repair set %v: %w", s, err)
 		}
 		repaired += len(ops)
-		w := &m.wanted[s]
-		m.mu.Lock()
-		w.sweep(time.Now().UnixNano())
-		room = room || w.over() > 0 && w.in < w.max
-		m.mu.Unlock()
 	}
 	if repaired > 0 {
 		m.repaired(fmt.Sprintf("%d entries were not as they should be", repaired))
 	}
-	if room { // for some of those that did not fit
-		return m.load(m.backend)
-	}
 	return nil
+}
+
+// sweep forgets what has ended, and says whether there is room for some of what
+// did not fit.
+func (m *Mirror) sweep() (room bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.wanted {
+		w := &m.wanted[s]
+		w.sweep(time.Now().UnixNano())
+		room = room || w.over() > 0 && w.in < w.max
+	}
+	return room
 }
 
 // renew makes everything anew and says why.
@@ -162,6 +184,27 @@ func (m *Mirror) repaired(what string) {
 // slack is how far the kernel's clock for an entry may be off: it counts
 // seconds, and an entry may end while it is looked at.
 const slack = 3 * time.Second
+
+// differences returns what is to be repaired in a set. What differs is looked at
+// twice: a set that grows while it is read may be shown with gaps.
+func (m *Mirror) differences(s set) ([]op, error) {
+	have, err := m.backend.dump(s)
+	if err != nil {
+		return nil, err
+	}
+	first := m.compare(s, have)
+	if len(first) == 0 {
+		return nil, nil
+	}
+	if have, err = m.backend.dump(s); err != nil {
+		return nil, err
+	}
+	before := make(map[netip.Prefix]bool, len(first))
+	for _, o := range first {
+		before[o.prefix] = true
+	}
+	return slices.DeleteFunc(m.compare(s, have), func(o op) bool { return !before[o.prefix] }), nil
+}
 
 // compare returns what is to be changed in a set so that it is as wanted.
 // Entries that the kernel has not been told of are left to the next flush.

@@ -1,0 +1,194 @@
+//go:build linux
+
+package kernel_test
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sipward/listsync/kernel"
+)
+
+// many returns n bans as they are found in practice: addresses, one /64 in ten,
+// one in a hundred wider.
+func many(n int) map[netip.Prefix]int64 {
+	r := rand.New(rand.NewPCG(1, 2))
+	out := make(map[netip.Prefix]int64, n)
+	for len(out) < n {
+		var p netip.Prefix
+		switch i := len(out); {
+		case i%100 == 1:
+			p = netip.PrefixFrom(addr4(r), 20+r.IntN(10)).Masked()
+		case i%10 == 0:
+			b := [16]byte{0x20, 0x01, 0x0d, 0xb8}
+			binary.BigEndian.PutUint32(b[4:], r.Uint32())
+			p = netip.PrefixFrom(netip.AddrFrom16(b), 64)
+		default:
+			p = netip.PrefixFrom(addr4(r), 32)
+		}
+		out[p] = time.Now().Add(time.Hour + time.Duration(r.IntN(3600))*time.Second).UnixNano()
+	}
+	return out
+}
+
+func addr4(r *rand.Rand) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], r.Uint32()|0x0a000000)
+	return netip.AddrFrom4(b)
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestLoad: 100,000 bans are in the kernel within half a second, and looking
+// whether they still are is cheap.
+func TestLoad(t *testing.T) {
+	each(t, func(t *testing.T, b kernel.Backend) {
+		const n = 100_000
+		feed := &bans{entries: many(n)}
+		l := start(t, config(b), feed)
+		began := time.Now()
+		l.up()
+		load := time.Since(began)
+		began = time.Now()
+		if err := l.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		resync, before := time.Since(began), cpu()
+		began = time.Now()
+		if err := l.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		check, used := time.Since(began), cpu()-before
+		run(t, "sh", "-ec", "nft add table inet theirs; nft delete table inet theirs")
+		before, began = cpu(), time.Now()
+		if err := l.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		foreign, foreignUsed := time.Since(began), cpu()-before
+		entries := n
+		next := many(n + n/2)
+		for p := range feed.entries { // half of them are other ones now
+			if entries--; entries > n/2 {
+				delete(next, p)
+			}
+		}
+		began = time.Now()
+		feed.replace(next)
+		reset := time.Since(began)
+		l.settled()
+		delta := time.Since(began)
+		s := l.Status()
+		t.Logf("%v: load %v, resync %v, compare %v (%v of a processor), after others' changes %v (%v), reset %v and its changes %v",
+			b, load, resync, check, used, foreign, foreignUsed, reset, delta)
+		if s.Sets[4].Entries+s.Sets[5].Entries != len(next) || s.Repairs != 0 {
+			t.Errorf("%d entries, want %d; status %+v", s.Sets[4].Entries+s.Sets[5].Entries, len(next), s)
+		}
+		if resync > 500*time.Millisecond {
+			t.Logf("loading took more than 0.5 s")
+		}
+	})
+}
+
+// TestLatency measures from the ban to the element in the kernel's set, beside
+// 100,000 others, while 1,000 other bans a second come and go.
+func TestLatency(t *testing.T) {
+	each(t, func(t *testing.T, b kernel.Backend) {
+		seconds := 3
+		if os.Getenv("SIPWARD_BENCH") != "" {
+			seconds = 30
+		}
+		feed := &bans{entries: many(100_000)}
+		cfg := config(b)
+		cfg.Interval = 10 * time.Second
+		l := start(t, cfg, feed).up()
+		probe, err := kernel.NewProbe(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer probe.Close()
+		r := rand.New(rand.NewPCG(3, 4))
+		var all []time.Duration
+		before, began := cpu(), time.Now()
+		pending := 0
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for i := range seconds * 1000 {
+			<-ticker.C
+			p := netip.PrefixFrom(addr4(r), 32)
+			at := time.Now()
+			feed.put(p, time.Hour)
+			if i%10 == 0 {
+				for in := false; !in; {
+					if in, err = probe.Has(p.Addr()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				all = append(all, time.Since(at))
+			}
+			for _, s := range l.Status().Sets {
+				pending = max(pending, s.Pending)
+			}
+		}
+		slices.Sort(all)
+		t.Logf("%v: %d bans in %v, at most %d behind, %.1f %% of a processor; ban to kernel: median %v, p99 %v, worst %v",
+			b, seconds*1000, time.Since(began).Round(time.Millisecond), pending, 100*float64(cpu()-before)/float64(time.Since(began)),
+			all[len(all)/2], all[len(all)*99/100], all[len(all)-1])
+		l.settled()
+		if s := l.Status(); s.Repairs != 0 || s.Failures != 0 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// TestDropRate compares what a banned flood costs with the same drop made by
+// hand: a rule for one address in raw/PREROUTING.
+func TestDropRate(t *testing.T) {
+	if os.Getenv("SIPWARD_BENCH") == "" {
+		t.Skip("a measurement: set SIPWARD_BENCH=1")
+	}
+	each(t, func(t *testing.T, b kernel.Backend) {
+		p := newPeer(t, bad4)
+		_ = listen(t, protected)
+		byHand := map[kernel.Backend][2]string{
+			kernel.BackendIPSet: {"ipset create hand hash:net timeout 0; ipset add hand " + bad4 + "; iptables -t raw -I PREROUTING -p udp --dport 5060 -m set --match-set hand src -j DROP",
+				"iptables -t raw -F; ipset destroy hand"},
+			kernel.BackendNFTables: {"nft add table inet hand; nft add set inet hand s '{ type ipv4_addr; flags timeout; }'; nft add element inet hand s { " + bad4 + " }; nft add chain inet hand c '{ type filter hook prerouting priority raw; }'; nft add rule inet hand c udp dport 5060 ip saddr @s counter drop",
+				"nft delete table inet hand"},
+		}[b]
+		rates := make(map[string][]float64)
+		for range 5 {
+			rates["no rule"] = append(rates["no rule"], p.blast(bad4, time.Second))
+			run(t, "sh", "-ec", byHand[0])
+			rates["by hand"] = append(rates["by hand"], p.blast(bad4, time.Second))
+			run(t, "sh", "-ec", byHand[1])
+			feed := &bans{entries: many(100_000)}
+			feed.add(bad4+"/32", time.Hour)
+			l := start(t, config(b), feed).up()
+			rates["mirror"] = append(rates["mirror"], p.blast(bad4, time.Second))
+			l.stop()
+			if err := kernel.Remove(config(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out strings.Builder
+		for _, what := range []string{"no rule", "by hand", "mirror"} {
+			slices.Sort(rates[what])
+			out.WriteString(what + ": ")
+			for _, x := range rates[what] {
+				out.WriteString(time.Duration(float64(time.Second)/x).String() + " ")
+			}
+		}
+		t.Logf("%v, time a packet: %s", b, out.String())
+	})
+}

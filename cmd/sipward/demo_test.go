@@ -57,7 +57,8 @@ func TestDemo(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the demo does not end")
 	}
-	for _, want := range []string{"The good phone registered", "deny-list", "flood", "malformed"} {
+	for _, want := range []string{"The good phone registered", "deny-list", "flood", "malformed",
+		"the PBX refused 10, then sipward banned it", "The scanner got 0 answers"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not shown", want)
 		}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -86,7 +85,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 		notices: newNotices(),
 	}
 	if e.workers == 0 {
-		e.workers = runtime.GOMAXPROCS(0)
+		e.workers = netio.DefaultWorkers()
 	}
 	var err error
 	if e.state, err = openState(c.conf, e.goodSources, log); err != nil {

@@ -29,7 +29,7 @@ func (s *stage) guess(ctx context.Context, r *result) error {
 			return nil
 		}
 		p, err := phone.Listen(phone.Config{
-			Local: addrGuesser, Server: s.edge, User: s.accounts[0].User, Password: password, Agent: "pplsip",
+			Local: addrGuesser, Server: s.edge, User: s.accounts[0].User, Password: password, Agent: "Grandstream GXP1625 1.0.4.140",
 		})
 		if err != nil {
 			return fmt.Errorf("make the guesser: %w", err)
@@ -65,6 +65,14 @@ const (
 		"To: \"sipvicious\" <sip:100@1.1.1.1>\r\n" +
 		"Call-ID: %[3]s%[4]d\r\nCSeq: 1 OPTIONS\r\n" +
 		"Contact: <sip:100@%[2]s>\r\nUser-Agent: friendly-scanner\r\nContent-Length: 0\r\n\r\n"
+	// greeting is what a phone might ask a PBX now and then.
+	greeting = "OPTIONS sip:600@%[1]s SIP/2.0\r\n" +
+		"Via: SIP/2.0/UDP %[2]s;branch=z9hG4bK%[3]s%[4]d;rport\r\n" +
+		"Max-Forwards: 70\r\n" +
+		"From: <sip:1002@%[1]s>;tag=%[3]s%[4]d\r\n%[5]s" +
+		"To: <sip:600@%[1]s>\r\n" +
+		"Call-ID: %[3]s%[4]d\r\nCSeq: 1 OPTIONS\r\n" +
+		"Contact: <sip:1002@%[2]s>\r\nContent-Length: 0\r\n\r\n"
 	secondFrom = "From: <sip:1001@127.0.0.1>;tag=other\r\n"
 	fraud      = "INVITE sip:900442%[4]09d@%[1]s SIP/2.0\r\n" +
 		"Via: SIP/2.0/UDP %[2]s;branch=z9hG4bK%[3]s%[4]d;rport\r\n" +
@@ -114,8 +122,8 @@ func (a *sender) answers(wait time.Duration) (int, error) {
 	}
 }
 
-// scan looks for extensions, sends a malformed request, then floods for a second.
-func (s *stage) scan(ctx context.Context, r *result) error {
+// scan looks for extensions.
+func (s *stage) scan(_ context.Context, r *result) error {
 	a, err := s.sender(addrScanner)
 	if err != nil {
 		return err
@@ -130,13 +138,24 @@ func (s *stage) scan(ctx context.Context, r *result) error {
 	if r.probeAnswers, err = a.answers(150 * time.Millisecond); err != nil {
 		return err
 	}
-	if err := errors.Join(a.send(probe, secondFrom), pause(ctx, breath)); err != nil {
+	return nil
+}
+
+// broken sends something malformed, then floods for a moment. It carries no marks of an
+// attack tool.
+func (s *stage) broken(ctx context.Context, r *result) error {
+	a, err := s.sender(addrBroken)
+	if err != nil {
+		return err
+	}
+	defer a.conn.Close()
+	if err := errors.Join(a.send(greeting, secondFrom), pause(ctx, breath)); err != nil {
 		return err
 	}
 	for range 20 {
 		for range 50 {
 			r.burst++
-			if err := a.send(probe, ""); err != nil {
+			if err := a.send(greeting, ""); err != nil {
 				return err
 			}
 		}

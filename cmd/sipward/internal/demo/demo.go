@@ -64,6 +64,7 @@ var (
 	addrGuesser = netip.AddrFrom4([4]byte{127, 0, 0, 3})
 	addrScanner = netip.AddrFrom4([4]byte{127, 0, 0, 4})
 	addrDenied  = netip.AddrFrom4([4]byte{127, 0, 0, 5})
+	addrBroken  = netip.AddrFrom4([4]byte{127, 0, 0, 6})
 	addrPBX     = netip.AddrFrom4([4]byte{127, 0, 0, 10})
 )
 
@@ -109,7 +110,7 @@ func (s *stage) play(ctx context.Context, pbxAddr netip.AddrPort) error {
 	s.edge = setup.Listen
 	s.view = view.New(s.opt.Out, map[netip.Addr]string{
 		addrEdge: "you", addrGood: "good phone", addrGuesser: "guesser", addrScanner: "scanner",
-		addrDenied: "denied", addrPBX: "PBX",
+		addrDenied: "denied", addrBroken: "broken", addrPBX: "PBX",
 	})
 	sub := edge.Events.Subscribe(4096)
 	defer sub.Close()

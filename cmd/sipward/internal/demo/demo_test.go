@@ -109,7 +109,7 @@ func TestRound(t *testing.T) {
 		t.Errorf("the round took %v", took)
 	}
 	for _, want := range []string{
-		"heard 25 of its 25 packets", "(12 times 401)", "5 answers to its 5 polite probes", "user             1002", "call             600",
+		"heard 25 of its 25 packets", "tried 12 passwords; the PBX refused all", "5 answers to its 5 probes", "user             1002", "call             600",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())

@@ -46,7 +46,8 @@ func (s *stage) perform(ctx context.Context, good *phone.Phone, r *result) error
 	}{
 		{"A good phone registers, calls " + echoNumber + ", listens to itself and hangs up.", func(ctx context.Context) error { return goodPhone(ctx, good, r) }},
 		{"A guesser tries passwords for " + s.accounts[0].User + ".", func(ctx context.Context) error { return s.guess(ctx, r) }},
-		{"A scanner looks around, sends something malformed, then floods.", func(ctx context.Context) error { return s.scan(ctx, r) }},
+		{"A scanner looks around.", func(ctx context.Context) error { return s.scan(ctx, r) }},
+		{"A broken device sends something malformed, then far too much.", func(ctx context.Context) error { return s.broken(ctx, r) }},
 		{"An address on the deny list tries to call abroad.", func(ctx context.Context) error { return s.denied(ctx, r) }},
 		{"The good phone registers again; nothing of that has touched it.", func(ctx context.Context) error { return again(ctx, good) }},
 	} {

@@ -36,37 +36,36 @@ func (s *stage) summary(r result) {
 	for _, who := range []struct {
 		addr netip.Addr
 		name string
-	}{{addrGood, "good phone"}, {addrGuesser, "guesser"}, {addrScanner, "scanner"}, {addrDenied, "denied"}} {
+	}{{addrGood, "good phone"}, {addrGuesser, "guesser"}, {addrScanner, "scanner"}, {addrBroken, "broken"}, {addrDenied, "denied"}} {
 		t := s.view.Tally(who.addr)
 		s.view.Say("  %-11s %-11s %7d %8d %9d  %s", who.addr, who.name, t.Passed, t.Dropped, t.Rejected, reasons(t))
 	}
 	s.view.Say("\n  The good phone registered, called %s, and heard %d of its %d packets come back.", echoNumber, r.heard, r.spoken)
 	s.view.Say("  %s", guesserText(r, s.view.Tally(addrGuesser)))
-	s.view.Say("  %s", scannerText(r, s.view.Tally(addrScanner)))
+	s.view.Say("  The scanner got %d answers to its %d probes: its User-Agent and its shapes give it away.", r.probeAnswers, r.probes)
+	if text := brokenText(r, s.view.Tally(addrBroken)); text != "" {
+		s.view.Say("  %s", text)
+	}
 	s.view.Say("  %s is on the deny list (see the configuration above): it got %d answers to %d requests.", addrDenied, r.deniedAnswers, r.deniedSent)
 }
 
 func guesserText(r result, t view.Tally) string {
 	if t.Dropped == 0 {
-		return fmt.Sprintf("The guesser tried %d passwords; all went through to the PBX, which refused them (%d times 401).\n"+
-			"  No rule of this version bans for wrong passwords: the PBX alone kept it out.", r.guesses, r.refused)
+		return fmt.Sprintf("The guesser tried %d passwords; the PBX refused all of them.", r.guesses)
 	}
-	return fmt.Sprintf("The guesser tried %d passwords; the PBX refused %d, then sipward did not let it speak any more.", r.guesses, r.refused)
+	return fmt.Sprintf("The guesser tried %d passwords; the PBX refused %d, then sipward banned it: not one further message reached the PBX.", r.guesses, r.refused)
 }
 
-func scannerText(r result, t view.Tally) string {
-	text := fmt.Sprintf("The scanner got %d answers to its %d polite probes", r.probeAnswers, r.probes)
-	if r.probeAnswers > 0 {
-		text += ": no rule of this version knows a scanner by its name"
+// brokenText tells what became of the broken device's messages.
+func brokenText(r result, t view.Tally) string {
+	var parts []string
+	if t.Reasons[policy.ReasonMalformed] > 0 {
+		parts = append(parts, "The broken device's request with two From headers was refused: two programs could read it differently.")
 	}
-	text += "."
 	if n := t.Reasons[policy.ReasonFlood]; n > 0 {
-		text += fmt.Sprintf("\n  Of its burst of %d, the flood limit let %d pass and dropped %d before they were read.", r.burst, max(r.burst-n, 0), n)
+		parts = append(parts, fmt.Sprintf("Of its burst of %d, the flood limit dropped %d before they were read.", r.burst, n))
 	}
-	if n := t.Reasons[policy.ReasonMalformed]; n > 0 {
-		text += "\n  Its malformed request (two From headers) was refused: two programs could read it differently."
-	}
-	return text
+	return strings.Join(parts, "\n  ")
 }
 
 // reasons lists why messages did not pass, the most frequent first.

@@ -27,6 +27,7 @@ type Engine struct {
 	known     known // who is in good standing
 	guesses   guesses
 	probes    probes
+	marks     marks
 	setups    setups
 	accounts  accounts
 	malformed [2]*rate.Counter // of unproven, proven sources
@@ -259,7 +260,7 @@ func (e *Engine) observeFinal(s *subject, o *Outcome) {
 	case o.NoAnswer, o.Status >= 500 && o.Status < 600, o.Status == 408:
 		// The PBX, or the way to it, is to blame.
 		e.settle(s, o)
-		e.probes.forgive(s)
+		e.forgiveProbe(s)
 	case o.Status < 300:
 		e.succeed(s, o)
 	default:
@@ -271,9 +272,6 @@ func (e *Engine) observeFinal(s *subject, o *Outcome) {
 // succeed takes note of a 2xx.
 func (e *Engine) succeed(s *subject, o *Outcome) {
 	e.settle(s, o)
-	if register := string(o.Method) == "REGISTER"; register || o.HasCredentials {
-		e.probes.forgive(s)
-	}
 	switch string(o.Method) {
 	case "REGISTER":
 		e.forgiveAccount(s)
@@ -288,6 +286,9 @@ func (e *Engine) succeed(s *subject, o *Outcome) {
 			e.places.Add(s.name(), e.keys.prefix(s.addr).Addr(), s.now)
 		}
 	default:
+		if o.HasCredentials {
+			e.forgiveProbe(s)
+		}
 		e.observeDialog(s, o, o.proven())
 	}
 }

@@ -86,7 +86,7 @@ func (p *probes) slots(v *fewProbes, source uint64, now int64) (slots []probe, u
 		return v.slots[:], nil
 	}
 	b := p.many.lock(source)
-	m, _, _ := p.many.claim(b, source, now)
+	m := p.many.claim(b, source, now)
 	m.last = now
 	return m.slots[:], &b.mu
 }
@@ -115,7 +115,7 @@ func (v *fewProbes) touch(now, period int64) {
 func (p *probes) add(source, account uint64, flags probeFlags, now, period int64) (n probeCount, served bool) {
 	b := p.few.lock(source)
 	defer b.mu.Unlock()
-	v, _, _ := p.few.claim(b, source, now)
+	v := p.few.claim(b, source, now)
 	v.touch(now, period)
 	slots, unlock := p.slots(v, source, now)
 	i := place(slots, uint32(account>>8)|1, now, period)
@@ -205,17 +205,7 @@ func countProbes(slots []probe, now, period int64) (n probeCount) {
 	return n
 }
 
-// await notes that credentials for an account are with the PBX: until they are
-// answered nobody can say that it has been tried without success.
-func (p *probes) await(s *subject) {
-	p.change(s, func(b *probe) { b.flags |= probeAwaits })
-}
-
-// forgive forgets an account: it has had success, or cannot be judged.
-func (p *probes) forgive(s *subject) {
-	p.change(s, func(b *probe) { *b = probe{} })
-}
-
+// change does something to the probe of an account, if there is one.
 func (p *probes) change(s *subject, f func(*probe)) {
 	b := p.few.lock(s.source)
 	defer b.mu.Unlock()
@@ -242,7 +232,7 @@ func (p *probes) serve(source uint64, v sentence, now int64) {
 	}
 	b := p.few.lock(source)
 	defer b.mu.Unlock()
-	x, _, _ := p.few.claim(b, source, now)
+	x := p.few.claim(b, source, now)
 	*x = fewProbes{last: now, sentence: v}
 	raise(&p.until, v.until)
 }
@@ -276,6 +266,7 @@ func (e *Engine) probe(s *subject, o *Outcome) {
 	case !refuses(o.Status) || s.standing != Stranger:
 		return
 	}
+	e.marks.set(s.source, s.now)
 	n, served := e.probes.add(s.source, account, flags, s.now, int64(rule.Period))
 	if served {
 		return
@@ -297,6 +288,22 @@ func (e *Engine) probe(s *subject, o *Outcome) {
 			wide: true, count: all, period: rule.Period, detail: "accounts without success", standIn: rule.Period,
 		}), s.now)
 		return
+	}
+}
+
+// forgiveProbe forgets that the account was tried: it has had success, or cannot
+// be judged.
+func (e *Engine) forgiveProbe(s *subject) {
+	if e.marks.within(s.source, s.now, int64(s.rules.Enumeration.Period)) {
+		e.probes.change(s, func(b *probe) { *b = probe{} })
+	}
+}
+
+// awaitProbe notes that credentials for the account are with the PBX: until they
+// are answered nobody can say that it has been tried without success.
+func (e *Engine) awaitProbe(s *subject) {
+	if e.marks.within(s.source, s.now, int64(s.rules.Enumeration.Period)) {
+		e.probes.change(s, func(b *probe) { b.flags |= probeAwaits })
 	}
 }
 

@@ -82,7 +82,14 @@ func (e *Engine) exhibitOutcome(s *subject, o *Outcome, proven bool) {
 func (e *Engine) exhibit(s *subject, x exhibit, method []byte, detail string, text Excerpter) {
 	b := e.exhibits.lock(s.source)
 	defer b.mu.Unlock()
-	v, _, _ := e.exhibits.claim(b, s.source, s.now)
+	i, found := e.exhibits.slot(b, s.source, s.now)
+	v := &b.vals[i]
+	if !found { // what is in the slots need not be cleared
+		b.keys[i], v.next, v.real = s.source, 0, false
+		for j := range v.slots {
+			v.slots[j].time = 0
+		}
+	}
 	v.last, v.real = s.now, v.real || x.proven
 	to := &v.slots[v.next]
 	v.next = (v.next + 1) % exhibitSlots

@@ -108,7 +108,7 @@ func (e *Engine) limitInvites(s *subject, r *Request) Decision {
 		return Decision{}
 	}
 	ok, first := e.setups.begin(s.source, s.now, rule.RateLimit)
-	v, old, lost := e.setups.invites.claim(b, key, s.now)
+	v, old, lost := e.setups.invites.replace(b, key, s.now)
 	*v = invite{source: s.source, at: s.now, known: s.standing >= Good}
 	if !ok {
 		v.state = setupRefused
@@ -131,7 +131,7 @@ func (e *Engine) limitInvites(s *subject, r *Request) Decision {
 func (t *setups) begin(source uint64, now int64, limit int) (ok, first bool) {
 	b := t.calls.lock(source)
 	defer b.mu.Unlock()
-	c, _, _ := t.calls.claim(b, source, now)
+	c := t.calls.claim(b, source, now)
 	c.turn(now)
 	if c.sum() < limit {
 		c.n[now/callSlice%callSlices]++

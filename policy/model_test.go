@@ -189,10 +189,10 @@ func TestProbesAgainstNaive(t *testing.T) {
 			v := n[s.account]
 			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
-				p.forgive(s)
+				p.change(s, func(b *probe) { *b = probe{} })
 				delete(n, s.account)
 			case 1:
-				p.await(s)
+				p.change(s, func(b *probe) { b.flags |= probeAwaits })
 				if v != nil {
 					v.flags |= probeAwaits
 				}
@@ -396,7 +396,7 @@ func TestTableKeepsTheWorthiest(t *testing.T) {
 				b.drop(key)
 				delete(n, key)
 			} else {
-				v, old, lost := tab.claim(b, key, 0)
+				v, old, lost := tab.replace(b, key, 0)
 				if want, ok := n[key]; ok && *v != want || !ok && *v != 0 {
 					t.Fatalf("step %d: key %d has %d, want %d", i, key, *v, want)
 				}

@@ -76,7 +76,7 @@ type budget struct {
 func (n *notices) begins(key uint64, now, quiet int64) bool {
 	b := n.episodes.lock(key)
 	defer b.mu.Unlock()
-	until, _, _ := n.episodes.claim(b, key, now)
+	until := n.episodes.claim(b, key, now)
 	begins := *until <= now
 	*until = now + quiet
 	return begins

@@ -105,7 +105,7 @@ func (e *Engine) failAccount(s *subject) {
 	}
 	window := int64(rule.Window)
 	b := e.accounts.t.lock(s.account)
-	a, _, _ := e.accounts.t.claim(b, s.account, s.now)
+	a := e.accounts.t.claim(b, s.account, s.now)
 	was := a.over
 	a.over = a.note(s.source, s.now, window, rule.Count)
 	over := a.over

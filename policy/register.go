@@ -73,13 +73,13 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 		return Decision{}
 	}
 	if s.standing == Stranger {
-		e.probes.await(s)
+		e.awaitProbe(s)
 	}
 	proven := r.Nonce == NonceIssued
 	t, key := e.guesses.of(s, proven, &e.keys)
 	b := t.lock(key)
 	defer b.mu.Unlock()
-	v, _, _ := t.claim(b, key, s.now)
+	v := t.claim(b, key, s.now)
 	v.touch(s.now)
 	reason := ReasonRegister
 	if !proven {
@@ -163,9 +163,10 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 	if rule.HitCount <= 0 {
 		return
 	}
+	e.marks.set(s.source, s.now)
 	t, key := e.guesses.of(s, proven, &e.keys)
 	b := t.lock(key)
-	v, _, _ := t.claim(b, key, s.now)
+	v := t.claim(b, key, s.now)
 	v.touch(s.now)
 	n, fresh := v.fail(guessID(o.Transaction, o.Credentials), uint16(s.account>>16), s.now, s.rules.monit)
 	full := fresh && n >= rule.HitCount && v.until == 0
@@ -192,6 +193,10 @@ func (e *Engine) forgiveAccount(s *subject) {
 		b.drop(key)
 	}
 	b.mu.Unlock()
+	e.forgiveProbe(s)
+	if !e.marks.within(s.source, s.now, s.rules.monit) {
+		return
+	}
 	for _, t := range [...]*table[tries]{e.guesses.proven, e.guesses.unproven} {
 		b := t.lock(s.source)
 		if v := b.find(s.source); v != nil {

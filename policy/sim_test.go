@@ -241,7 +241,9 @@ func credentials(m msg) uint64 {
 // shown pretends to be a message.
 type shown string
 
-func (s shown) AppendRedacted(dst []byte) []byte { return append(append(dst, s...), " sip:pbx SIP/2.0"...) }
+func (s shown) AppendRedacted(dst []byte) []byte {
+	return append(append(dst, s...), " sip:pbx SIP/2.0"...)
+}
 
 // banned returns the ban of an address, nil if there is none.
 func (s *sim) banned(addr string) *ban.Record {

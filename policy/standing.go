@@ -142,7 +142,7 @@ func (k *known) good(source uint64, now int64) bool {
 // grant puts a binding or a dialog in force.
 func (k *known) grant(key uint64, to grant, now int64) {
 	b := k.grants.lock(key)
-	g, old, lost := k.grants.claim(b, key, now)
+	g, old, lost := k.grants.replace(b, key, now)
 	if !lost {
 		old = *g
 	}
@@ -180,7 +180,7 @@ func (k *known) accept(key uint64, now int64) {
 func (k *known) count(to grant, renewed bool, now int64) {
 	s := k.sources.lock(to.source)
 	defer s.mu.Unlock()
-	v, _, lost := k.sources.claim(s, to.source, now)
+	v, _, lost := k.sources.replace(s, to.source, now)
 	if *v == (good{}) && !lost {
 		k.held.Add(1)
 	}
@@ -237,7 +237,7 @@ func (k *known) revoke(old grant, now int64) {
 func (k *known) recall(source uint64, until, now int64) {
 	b := k.sources.lock(source)
 	defer b.mu.Unlock()
-	v, _, lost := k.sources.claim(b, source, now)
+	v, _, lost := k.sources.replace(b, source, now)
 	if *v == (good{}) && !lost {
 		k.held.Add(1)
 	}

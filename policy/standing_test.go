@@ -57,7 +57,7 @@ func TestStalePhoneBehindNAT(t *testing.T) {
 		}
 	}
 	call()
-	s.run(150*time.Minute)
+	s.run(150 * time.Minute)
 	s.noBans()
 	if failed > 0 || calls == 0 {
 		t.Errorf("%d of %d calls and registrations of the others failed", failed, calls)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"unsafe"
@@ -70,29 +71,51 @@ func (b *bucket[V]) drop(key uint64) {
 	}
 }
 
-// claim returns the value of a key in its locked bucket, a zero one if it is
-// new. If another entry had to make room, evicted is a copy of it and lost is
-// true.
-func (t *table[V]) claim(b *bucket[V], key uint64, now int64) (v *V, evicted V, lost bool) {
-	least, at := int64(0), -1
+// slot returns where a key is in its locked bucket, or where it may be put: in a
+// free place, or in that of the entry with the lowest worth.
+func (t *table[V]) slot(b *bucket[V], key uint64, now int64) (i int, found bool) {
+	at := -1
 	for i := range b.keys {
-		switch {
-		case b.keys[i] == key:
-			return &b.vals[i], evicted, false
-		case at >= 0 && b.keys[at] == 0:
-		case b.keys[i] == 0:
+		if b.keys[i] == key {
+			return i, true
+		}
+		if b.keys[i] == 0 {
 			at = i
-		default:
-			if w := t.worth(&b.vals[i], now); at < 0 || w < least {
-				least, at = w, i
-			}
 		}
 	}
-	v = &b.vals[at]
-	if lost = b.keys[at] != 0; lost {
-		evicted = *v
+	if at >= 0 {
+		return at, false
 	}
-	var zero V
-	*v, b.keys[at] = zero, key
+	least := int64(math.MaxInt64)
+	for i := range b.vals {
+		if w := t.worth(&b.vals[i], now); w <= least {
+			least, at = w, i
+		}
+	}
+	return at, false
+}
+
+// claim returns the value of a key in its locked bucket, a zero one if it is new.
+func (t *table[V]) claim(b *bucket[V], key uint64, now int64) *V {
+	i, found := t.slot(b, key, now)
+	if !found {
+		var zero V
+		b.keys[i], b.vals[i] = key, zero
+	}
+	return &b.vals[i]
+}
+
+// replace is claim for those who need to know of the entry that made room: it is
+// copied to evicted, and lost is true.
+func (t *table[V]) replace(b *bucket[V], key uint64, now int64) (v *V, evicted V, lost bool) {
+	i, found := t.slot(b, key, now)
+	v = &b.vals[i]
+	if !found {
+		if lost = b.keys[i] != 0; lost {
+			evicted = *v
+		}
+		var zero V
+		b.keys[i], *v = key, zero
+	}
 	return v, evicted, lost
 }

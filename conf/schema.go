@@ -147,7 +147,7 @@ func loadKeys() []key {
 		bind("flood.rate", "100", onReload, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.Flood.Rate }),
 		bind("flood.burst", "400", onReload, wholeNumber(1, 10_000_000), func(c *Config) *int { return &c.Flood.Burst }),
 		bind("flood.action", "drop", onReload, unread, func(c *Config) *Action { return &c.Flood.Action }),
-		bind("overload.strangers", "0", onReload, wholeNumber(0, 10_000_000), func(c *Config) *int { return &c.Overload.Strangers }),
+		bind("overload.strangers", "2000", onReload, wholeNumber(0, 10_000_000), func(c *Config) *int { return &c.Overload.Strangers }),
 		bind("breaker.bans_per_minute", "300", onReload, wholeNumber(0, 1_000_000), func(c *Config) *int { return &c.Breaker.BansPerMinute }),
 		bind("breaker.good_share", "10%", onReload, percent(), func(c *Config) *Percent { return &c.Breaker.GoodShare }),
 	}

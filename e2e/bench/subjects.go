@@ -39,6 +39,7 @@ const sipwardConfig = `listen:
 pbx:
   - address: %s
 flood: {rate: 1000000, burst: 1000000}
+overload: {strangers: 0}
 control: {socket: %s}
 state_dir: %s
 `

@@ -1,0 +1,141 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"sipward/e2e/lab"
+)
+
+// hits is how many failures a source has here.
+const hits = 10
+
+// TestPolicyGuess: how many answers somebody who guesses passwords gets before nobody answers him any more, how many of his
+// messages reach the PBX, and what becomes of him.
+func TestPolicyGuess(t *testing.T) {
+	t.Parallel()
+	s := attacked(t, "register: {hit_count: 10, block_time: 1h, block_threshold: 3}\n")
+	for i, w := range []wire{udp, tcp} {
+		for j, rate := range []int{10, 500} {
+			t.Run(fmt.Sprintf("%v-%d", w, rate), func(t *testing.T) { s.testGuess(t, w, rate, lab.Phone(40+2*i+j)) })
+		}
+	}
+	s.sipward.Edit(t, "block_time: 1h", "block_time: 2s")
+	if _, err := s.sipward.CLI("reload"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("ladder", func(t *testing.T) {
+		for i, w := range []wire{udp, tcp} {
+			t.Run(w.String(), func(t *testing.T) { s.testLadder(t, w, lab.Phone(46+i)) })
+		}
+	})
+	t.Run("kill", s.testBansSurvive)
+}
+
+// testGuess guesses at a pace that does not depend on answers. (fail2ban lets 5, 11 and 574 answers pass at 1, 10 and 500
+// guesses a second, CrowdSec 7, 24 and 632.)
+func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
+	a := s.attacker(t, w, from)
+	ch := a.challenge(t, "1001")
+	before := s.seen(t, "REGISTER")
+	ids := a.guessAt(ch, "1001", rate, max(2*hits+5, rate))
+	b := s.isBanned(t, from)
+	if b.Kind != "dynamic" || b.Guard != "register" || !b.Proven {
+		t.Errorf("the ban is %+v", b)
+	}
+	s.stays(t, a, before+hits)
+	if n := a.answered(ids); n != hits {
+		t.Errorf("%d of %d guesses were answered, want %d", n, len(ids), hits)
+	}
+}
+
+// stays sends more from a banned source, and fails if a REGISTER or INVITE more than so many has reached the PBX.
+func (s *site) stays(t *testing.T, a *attacker, registers int) {
+	t.Helper()
+	const more = 50
+	if a.wire.tcp {
+		a.isClosed(t)
+		s.refused(t, a.local.Addr())
+	} else {
+		invites, drops := s.seen(t, "INVITE"), s.reasons(t, "ban")
+		for i := range more {
+			b, _ := a.letter("REGISTER", "sip:"+s.pbx.Domain(), "1001")
+			if i%2 == 1 {
+				b, _ = a.letter("INVITE", "sip:1002@"+s.pbx.Domain(), "1001")
+			}
+			if err := a.write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.counted(t, drops, more, "ban")
+		if n := s.seen(t, "INVITE"); n != invites {
+			t.Errorf("%d INVITEs of the banned source reached the PBX", n-invites)
+		}
+	}
+	if n := s.seen(t, "REGISTER"); n != registers {
+		t.Errorf("%d REGISTERs have reached the PBX, want %d", n, registers)
+	}
+}
+
+// testLadder: blocked, let in again after block_time, and for good at the third time.
+func (s *site) testLadder(t *testing.T, w wire, from netip.Addr) {
+	for block := 1; block <= 3; block++ {
+		a := s.reopened(t, w, from)
+		ch := a.challenge(t, "1001")
+		before := s.seen(t, "REGISTER")
+		for i := range hits {
+			b, id := a.guess(ch, "1001", fmt.Sprint("guess-", i))
+			if r := a.ask(t, b, id); !strings.HasPrefix(string(r), "SIP/2.0 401") {
+				t.Fatalf("guess %d of block %d was answered %.40q", i, block, r)
+			}
+		}
+		b := s.isBanned(t, from)
+		if want := map[bool]string{true: "permanent", false: "dynamic"}[block == 3]; b.Kind != want {
+			t.Fatalf("block %d is %+v", block, b)
+		}
+		if block == 3 { // the others end while one looks
+			s.stays(t, a, before+hits)
+		}
+	}
+}
+
+// reopened is an attacker who is let in, after his ban has ended.
+func (s *site) reopened(t *testing.T, w wire, from netip.Addr) *attacker {
+	t.Helper()
+	lab.Poll(t, patience, fmt.Sprintf("the ban of %v ends", from), func() error {
+		if b := s.banOf(t, from); b != nil {
+			return fmt.Errorf("it is %+v", *b)
+		}
+		return nil
+	})
+	return s.attacker(t, w, from)
+}
+
+// testBansSurvive: neither kill -9 nor the start that follows lets anybody in again.
+func (s *site) testBansSurvive(t *testing.T) {
+	before := s.bans(t)
+	if len(before) != 6 {
+		t.Fatalf("%d bans before, want 6: %+v", len(before), before)
+	}
+	lab.Poll(t, patience, "all is on disk", func() error {
+		if n, err := s.sipward.Count("store", "pending"); err != nil || n != 0 {
+			return fmt.Errorf("%d changes wait: %v", n, err)
+		}
+		return nil
+	})
+	s.sipward.KillHard()
+	s.sipward.Restart(t)
+	after := s.bans(t)
+	if fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("bans before: %+v\nafter: %+v", before, after)
+	}
+	for _, n := range []int{40, 46} {
+		s.stays(t, s.attacker(t, udp, lab.Phone(n)), s.seen(t, "REGISTER"))
+	}
+	s.refused(t, lab.Phone(47))
+	s.registered(t, udp, "1001", 1)
+}

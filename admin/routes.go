@@ -72,7 +72,7 @@ func (s *Server) change(what string, f changer) call {
 		about, body, err := f(r, by)
 		log := s.cfg.Log.With("command", what, "about", about, "by", by.String())
 		if err != nil {
-			log.Warn("command refused", "err", err)
+			log.Warn("command failed", "err", err)
 		} else {
 			log.Info("command done")
 		}

@@ -140,7 +140,8 @@ func (e *edge) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
 // unstored explains that a change is in force, but would not survive a restart.
 func (e *edge) unstored(err error) error {
 	if errors.Is(err, ban.ErrNotStored) {
-		return fmt.Errorf("in force now, but a restart will forget it unless %s can be written before: %w", e.state.store.Health().Path, err)
+		h := e.state.store.Health()
+		return fmt.Errorf("in force now, but a restart forgets it unless %s can be written before (%s)", h.Path, h.Error)
 	}
 	return refused("%v", err)
 }

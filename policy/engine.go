@@ -281,8 +281,8 @@ func (e *Engine) succeed(s *subject, o *Outcome) {
 			return
 		}
 		until := s.now + min(o.Expires, maxBinding/second)*second
-		e.known.grant(key, grant{source: s.source, until: until, proven: o.proven()}, s.now)
-		if e.places != nil {
+		place := e.known.grant(key, grant{source: s.source, until: until, proven: o.proven()}, s.now)
+		if place && e.places != nil {
 			e.places.Add(s.name(), e.keys.prefix(s.addr).Addr(), s.now)
 		}
 	default:

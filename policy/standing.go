@@ -94,6 +94,7 @@ type good struct {
 type grant struct {
 	source uint64
 	until  int64
+	placed uint32 // hours: when the place was written down
 	kind   grantKind
 	proven bool
 }
@@ -139,8 +140,12 @@ func (k *known) good(source uint64, now int64) bool {
 	return g != nil && g.end() > now
 }
 
-// grant puts a binding or a dialog in force.
-func (k *known) grant(key uint64, to grant, now int64) {
+// placeHours is how often the place of a binding is written down.
+const placeHours = 12
+
+// grant puts a binding or a dialog in force. place says that it is time to write
+// down where it is.
+func (k *known) grant(key uint64, to grant, now int64) (place bool) {
 	b := k.grants.lock(key)
 	g, old, lost := k.grants.replace(b, key, now)
 	if !lost {
@@ -151,6 +156,11 @@ func (k *known) grant(key uint64, to grant, now int64) {
 		to.kind = grantDialog // an offer of what is accepted changes nothing
 	}
 	renewed = renewed && old.kind == to.kind
+	hour := uint32(now / (3600 * second))
+	to.placed = old.placed
+	if place = !renewed || hour-old.placed >= placeHours; place {
+		to.placed = hour
+	}
 	*g = to
 	b.mu.Unlock()
 	if !renewed && old.source != 0 {
@@ -159,6 +169,7 @@ func (k *known) grant(key uint64, to grant, now int64) {
 	if to.kind != grantOffer {
 		k.count(to, renewed, now)
 	}
+	return place
 }
 
 // accept puts the dialog of an offer in force: its caller has shown that he got

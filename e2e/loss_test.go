@@ -46,6 +46,7 @@ func (s *site) testLoss(t *testing.T, w wire) {
 	for i, err := range errs {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("call %d: %w", i, err))
+			t.Log(phones[i][0].Trace())
 		}
 	}
 	if len(failed) > 1 {
@@ -87,5 +88,8 @@ func lossyCall(ctx context.Context, caller, callee *phone.Phone) error {
 		return err
 	}
 	r, err = c.Bye(ctx)
+	if err == nil && r.Status() == 481 { // the 200s to the first BYEs were lost, and the call is over all the same (§15.1.1)
+		return nil
+	}
 	return check("BYE", r, err)
 }

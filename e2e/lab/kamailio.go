@@ -113,3 +113,25 @@ func (k *Kamailio) Seen(method string) (int, error) {
 	}
 	return strconv.Atoi(m[1])
 }
+
+// AddAccount adds an account, whose password is like those of the others.
+func (k *Kamailio) AddAccount(user string) error {
+	_, err := k.RPC("htable.sets", "accounts", "s:"+user, "s:pw-"+user)
+	return err
+}
+
+// Moods that an administrator's own configuration may have.
+const (
+	Overloaded = "overloaded" // everything is answered 503
+	Talkative  = "talkative"  // a REGISTER for an account that does not exist is answered 404
+)
+
+// SetMood turns a mood on or off.
+func (k *Kamailio) SetMood(mood string, on bool) error {
+	v := "0"
+	if on {
+		v = "1"
+	}
+	_, err := k.RPC("htable.seti", "mood", mood, v)
+	return err
+}

@@ -65,6 +65,12 @@ func (p *Process) Err() error { return p.err }
 // Signal sends a signal to the program alone.
 func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
+// Freeze stops the program and its children where they are, until Thaw.
+func (p *Process) Freeze() error { return syscall.Kill(-p.PID(), syscall.SIGSTOP) }
+
+// Thaw lets them go on.
+func (p *Process) Thaw() error { return syscall.Kill(-p.PID(), syscall.SIGCONT) }
+
 // Kill ends the program and its children at once, and waits for it.
 func (p *Process) Kill() {
 	select {

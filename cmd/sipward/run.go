@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -110,6 +111,7 @@ func (e *edge) build(events *event.Bus) error {
 	}
 	e.lists = c.lists.withCommands(e.state.store)
 	e.engine = policy.New(e.policyConfig(c))
+	e.recall(time.Now())
 	if e.pool, err = upstream.New(poolConfig(c.conf, log)); err != nil {
 		return err
 	}
@@ -133,6 +135,14 @@ func (e *edge) build(events *event.Bus) error {
 		e.server.Close()
 	}
 	return err
+}
+
+// recall gives the sources of recent registrations back the good standing that a restart
+// took from them, until their phones have registered again.
+func (e *edge) recall(now time.Time) {
+	e.state.places.Sources(now.Add(-24*time.Hour).UnixNano(), func(a netip.Addr) {
+		e.engine.Recall(a, now.UnixNano())
+	})
 }
 
 // Run works until ctx ends or something fails that it cannot work without.

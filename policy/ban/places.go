@@ -99,6 +99,25 @@ func (p *Places) Known(account []byte, source netip.Addr, now int64) bool {
 	return false
 }
 
+// Sources calls f with each source that an account has registered from since the given
+// time (Unix nanoseconds; within a day, which is how exactly it is known). A source with
+// several accounts comes several times.
+func (p *Places) Sources(since int64, f func(source netip.Addr)) {
+	oldest := since/int64(time.Second) - placeRefresh
+	for i := range p.shards {
+		s := &p.shards[i]
+		s.mu.RLock()
+		for _, places := range s.of {
+			for _, k := range places {
+				if k.seen >= oldest {
+					f(k.source)
+				}
+			}
+		}
+		s.mu.RUnlock()
+	}
+}
+
 // Add notes that account has registered from source. It does not allocate when
 // that is known already.
 func (p *Places) Add(account []byte, source netip.Addr, now int64) {

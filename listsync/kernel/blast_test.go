@@ -18,9 +18,9 @@ type mmsghdr struct {
 }
 
 // blast sends datagrams from an address to the protected port as fast as one
-// thread can, and returns how many a second. What the host does with them is
-// done on the same thread: a veth pair hands a packet over at once.
-func (p *peer) blast(from string, d time.Duration) (rate float64) {
+// thread can, and returns the processor time for each. What the host does with
+// them is done on the same thread: a veth pair hands a packet over at once.
+func (p *peer) blast(from string, d time.Duration) (each time.Duration) {
 	p.t.Helper()
 	p.do(func() error {
 		conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0)),
@@ -40,7 +40,7 @@ func (p *peer) blast(from string, d time.Duration) (rate float64) {
 		for i := range messages {
 			messages[i].hdr.Iov, messages[i].hdr.Iovlen = &iov, 1
 		}
-		n, began := 0, time.Now()
+		n, began, before := 0, time.Now(), threadCPU()
 		for time.Since(began) < d {
 			_ = raw.Write(func(fd uintptr) bool {
 				sent, _, _ := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&messages[0])), batch, 0, 0, 0)
@@ -50,8 +50,14 @@ func (p *peer) blast(from string, d time.Duration) (rate float64) {
 				return true
 			})
 		}
-		rate = float64(n) / time.Since(began).Seconds()
+		each = (threadCPU() - before) / time.Duration(max(n, 1))
 		return nil
 	})
-	return rate
+	return each
+}
+
+func threadCPU() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_THREAD, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -178,11 +178,12 @@ func (t *iptables) rules(r rules) []string {
 		"-m set --match-set " + t.ban + " src -j DROP",
 	}
 	var lane []string
-	if r.strangers > 0 {
+	if rate := min(r.strangers, 1_000_000); rate > 0 {
 		lane = []string{
 			"-m set --match-set " + t.good + " src -j RETURN",
-			fmt.Sprintf("-m hashlimit --hashlimit-name %s --hashlimit-above %d/second --hashlimit-burst %d -j DROP",
-				t.strangers, min(r.strangers, 1_000_000), r.burst()),
+			// A limit of the same name would keep the rate that it was made with.
+			fmt.Sprintf("-m hashlimit --hashlimit-name %s-%d --hashlimit-above %d/second --hashlimit-burst %d -j DROP",
+				t.strangers, rate, rate, r.burst()),
 		}
 	}
 	var first, guarded []string

@@ -2,10 +2,8 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -66,109 +64,11 @@ func New(cfg Config) (*Mirror, error) {
 	return m, nil
 }
 
-// SetLists replaces the allow list and the deny list. What is in good standing
-// by configuration, such as trunks and the PBXes, belongs to allow.
-func (m *Mirror) SetLists(allow, deny []netip.Prefix) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for list, prefixes := range map[set][]netip.Prefix{allow4: allow, ban4: deny} {
-		var byFamily [2]map[netip.Prefix]bool
-		for f := range byFamily {
-			byFamily[f] = make(map[netip.Prefix]bool)
-		}
-		for _, p := range prefixes {
-			for _, p := range elements(p) {
-				byFamily[list.of(p)-list][p] = true
-			}
-		}
-		for f := range byFamily {
-			m.wanted[list+set(f)].resetStatic(byFamily[f])
-		}
-	}
-	m.signal()
-}
-
-// Good says that a source is in good standing until then (Unix time in
-// nanoseconds; 0: for ever). A time that has passed ends its standing. It is
-// cheap enough to be called by whoever handles a PBX's answer.
-func (m *Mirror) Good(source netip.Prefix, until int64) {
-	ended := until != 0 && until <= time.Now().UnixNano()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range elements(source) {
-		w := &m.wanted[good4.of(p)]
-		if _, ok := w.items[p]; !ok && len(w.items) >= w.max {
-			continue // one more in the lane of strangers
-		}
-		w.timed(Entry{p, until}, ended)
-	}
-	m.signal()
-}
-
-// LimitStrangers limits how many packets a second all sources together may send
-// to the protected ports that are neither allowed nor in good standing. 0 ends
-// the limit. With ipset IPv4 and IPv6 have a limit each, and 1,000,000 is the
-// highest.
-func (m *Mirror) LimitStrangers(perSecond int) {
-	m.mu.Lock()
-	m.strangers = max(perSecond, 0)
-	m.mu.Unlock()
-	m.signal()
-}
-
 func (m *Mirror) signal() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
-}
-
-// elements returns what the kernel's sets have for a prefix. They know no /0.
-func elements(p netip.Prefix) []netip.Prefix {
-	if !p.IsValid() {
-		return nil
-	}
-	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
-	}
-	p = p.Masked()
-	if p.Bits() > 0 {
-		return []netip.Prefix{p}
-	}
-	upper := netip.AddrFrom4([4]byte{0x80})
-	if p.Addr().Is6() {
-		upper = netip.AddrFrom16([16]byte{0x80})
-	}
-	return []netip.Prefix{netip.PrefixFrom(p.Addr(), 1), netip.PrefixFrom(upper, 1)}
-}
-
-// resetBans makes entries the only bans.
-func (m *Mirror) resetBans(entries []Entry) {
-	var byFamily [2]map[netip.Prefix]int64
-	for f := range byFamily {
-		byFamily[f] = make(map[netip.Prefix]int64, len(entries))
-	}
-	for _, e := range entries {
-		for _, p := range elements(e.Prefix) {
-			byFamily[ban4.of(p)-ban4][p] = e.Until
-		}
-	}
-	m.mu.Lock()
-	for f := range byFamily {
-		m.wanted[ban4+set(f)].resetTimed(byFamily[f])
-	}
-	m.fed = true
-	m.mu.Unlock()
-	m.signal()
-}
-
-func (m *Mirror) applyBan(e Entry, removed bool) {
-	m.mu.Lock()
-	for _, p := range elements(e.Prefix) {
-		m.wanted[ban4.of(p)].timed(Entry{p, e.Until}, removed)
-	}
-	m.mu.Unlock()
-	m.signal()
 }
 
 // Run mirrors until ctx is done. It returns nil then: that the kernel cannot be
@@ -316,58 +216,6 @@ func (m *Mirror) finish() {
 
 func (m *Mirror) rules(strangers int) rules {
 	return rules{scope: m.cfg.Scope, ports: m.cfg.Ports, strangers: strangers}
-}
-
-// candidates returns the backends to be tried, in that order.
-func (m *Mirror) candidates() []opener {
-	switch m.cfg.Backend {
-	case BackendIPSet:
-		return []opener{openIPSet}
-	case BackendNFTables:
-		return []opener{openNFTables}
-	case BackendNone:
-		return nil
-	}
-	return []opener{openIPSet, openNFTables}
-}
-
-// clean takes away what has the mirror's name in the backends but keep: the
-// bans that another configuration has left there would never be lifted.
-func (m *Mirror) clean(keep Backend) {
-	if err := remove(&m.cfg, keep); err != nil && !errors.Is(err, ErrPermission) {
-		m.log.Warn("cannot tidy up the kernel's sets", "error", err)
-	}
-}
-
-// Remove takes away all that a mirror of this configuration has made in the
-// kernel, for when none runs.
-func Remove(cfg Config) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return err
-	}
-	return remove(&cfg, "")
-}
-
-func remove(cfg *Config, keep Backend) error {
-	var errs []error
-	for name, open := range map[Backend]opener{BackendIPSet: openIPSet, BackendNFTables: openNFTables} {
-		if name == keep {
-			continue
-		}
-		b, err := open(cfg)
-		if err == nil {
-			err = b.remove()
-			b.close()
-		}
-		switch {
-		case errors.Is(err, ErrPermission):
-			return err // as it is with the others
-		case !errors.Is(err, ErrUnsupported):
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // notify tells the administrator.

@@ -419,6 +419,14 @@ func TestTrustedLane(t *testing.T) {
 			}
 		}
 		flood("off", sip, 3*n, 0)
+		l.LimitStrangers(1)
+		l.settled()
+		l.LimitStrangers(5000)
+		l.settled()
+		p.send(protected, 400, bad4)
+		if got := sip.drain(50 * time.Millisecond)[netip.MustParseAddr(bad4)]; got != 400 {
+			t.Errorf("raised: %d datagrams of a stranger came, want 400", got)
+		}
 		l.LimitStrangers(200)
 		l.settled()
 		time.Sleep(200 * time.Millisecond) // for the bucket to fill

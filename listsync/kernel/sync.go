@@ -31,18 +31,6 @@ func (m *Mirror) resync() error {
 	return oneLine(errs)
 }
 
-// oneLine says why each backend failed; that there is no permission is said once.
-func oneLine(errs []error) error {
-	last := errs[len(errs)-1]
-	if errors.Is(last, ErrPermission) {
-		return last
-	}
-	for _, err := range errs[:len(errs)-1] {
-		last = fmt.Errorf("%w; %w", err, last)
-	}
-	return last
-}
-
 // load puts all that is wanted into a backend.
 func (m *Mirror) load(b backend) error {
 	began := time.Now()

@@ -54,7 +54,6 @@ func New(cfg Config) *Engine {
 	}
 	counters := rate.Config{Sources: n, IPv6Bits: cfg.IPv6Bits}
 	e := &Engine{
-		gate:      gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Table: rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}}),
 		bans:      cfg.Bans,
 		places:    cfg.Places,
 		notify:    cfg.Notify,
@@ -71,6 +70,7 @@ func New(cfg Config) *Engine {
 		charging:  newCharging(),
 		notices:   notices{episodes: newTable(4096, func(until *int64, _ int64) int64 { return *until })},
 	}
+	e.gate = gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Good: standings{e}, Table: rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}})
 	e.rules.Store(compile(cfg))
 	return e
 }

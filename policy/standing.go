@@ -47,6 +47,16 @@ func (e *Engine) standing(v gate.Verdict, source uint64, now int64) Standing {
 	return Stranger
 }
 
+// standings tells the gate who is in good standing.
+type standings struct{ *Engine }
+
+var _ gate.Standings = standings{}
+
+// Good implements gate.Standings.
+func (e standings) Good(addr netip.Addr, now int64) bool {
+	return e.known.held.Load() > 0 && e.known.good(e.keys.source(addr), now)
+}
+
 // GoodSources returns how many sources are in good standing because of bindings
 // and dialogs. Those whose standing has just ended may still be counted. It is
 // quick and takes no lock.

@@ -15,7 +15,7 @@ type Verdict uint8
 
 // The verdicts. Those that drop come last: see Verdict.Pass.
 const (
-	Pass        Verdict = iota // a stranger within the flood limit
+	Pass        Verdict = iota // on no list, and within the flood limit
 	PassAllowed                // on the allow list: nothing else was asked
 	PassPBX                    // one of our own PBXes
 	PassTrusted                // a trunk within its flood limit
@@ -43,6 +43,13 @@ type Bans interface {
 	Banned(addr netip.Addr, now int64) bool
 }
 
+// Standings answers whether a source is in good standing: it holds something that
+// a PBX accepted. It is asked for each packet of a source that is over the limit
+// for strangers, so it must not allocate, nor wait.
+type Standings interface {
+	Good(addr netip.Addr, now int64) bool
+}
+
 // Rules are what a Gate goes by. They are not changed after they are handed
 // over.
 type Rules struct {
@@ -60,6 +67,7 @@ type Rules struct {
 type Config struct {
 	Rules Rules
 	Bans  Bans        // nil: nobody is banned
+	Good  Standings   // nil: trunks alone are in good standing
 	Table rate.Config // sources that the flood limit remembers; Sources 0: DefaultSources
 }
 
@@ -75,7 +83,12 @@ const DefaultSources = 1 << 16
 type Gate struct {
 	rules atomic.Pointer[compiled]
 	bans  Bans
+	good  Standings
 	flood *rate.Limiter
+	// excess limits what sources in good standing send beyond the limit for
+	// strangers, so that only of those who exceed it the standing is asked. No
+	// stranger comes into it.
+	excess *rate.Limiter
 }
 
 // compiled is Rules in the form that Check reads.
@@ -86,6 +99,7 @@ type compiled struct {
 	known     *iplist.Set
 	limit     rate.Limit
 	goodLimit rate.Limit
+	excess    rate.Limit // what goodLimit is more than limit
 }
 
 // New makes a gate. The memory of its flood limit is allocated now, for good.
@@ -93,7 +107,10 @@ func New(cfg Config) *Gate {
 	if cfg.Table.Sources <= 0 {
 		cfg.Table.Sources = DefaultSources
 	}
-	g := &Gate{bans: cfg.Bans, flood: rate.NewLimiter(cfg.Table)}
+	g := &Gate{bans: cfg.Bans, good: cfg.Good, flood: rate.NewLimiter(cfg.Table)}
+	if g.good != nil {
+		g.excess = rate.NewLimiter(cfg.Table)
+	}
 	g.Swap(cfg.Rules)
 	return g
 }
@@ -114,6 +131,7 @@ func (g *Gate) Swap(r Rules) {
 		known:     iplist.New(known),
 		limit:     limit,
 		goodLimit: limit.Times(r.GoodFactor),
+		excess:    rate.PerSecond(r.FloodRate*float64(r.GoodFactor-1), max(r.FloodBurst, 1)*(r.GoodFactor-1)),
 	})
 }
 
@@ -131,10 +149,16 @@ func (g *Gate) Check(addr netip.Addr, now int64) Verdict {
 	if g.bans != nil && g.bans.Banned(addr, now) {
 		return DropBan
 	}
-	if !g.flood.Allow(addr, now, r.limit) {
+	if !g.flood.Allow(addr, now, r.limit) && !g.spared(r, addr, now) {
 		return DropFlood
 	}
 	return Pass
+}
+
+// spared says whether a source that is over the limit for strangers is in good
+// standing, and within the rest of the limit for those.
+func (g *Gate) spared(r *compiled, addr netip.Addr, now int64) bool {
+	return r.GoodFactor > 1 && g.good != nil && g.good.Good(addr, now) && g.excess.Allow(addr, now, r.excess)
 }
 
 func (g *Gate) checkKnown(r *compiled, addr netip.Addr, now int64) Verdict {

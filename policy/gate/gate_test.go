@@ -122,6 +122,43 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+type goodUntil map[netip.Addr]int64
+
+func (g goodUntil) Good(a netip.Addr, now int64) bool { return now < g[a] }
+
+// TestFloodOfGood: a source that a PBX has accepted has ten times the limit, and
+// the one of strangers as soon as its standing ends.
+func TestFloodOfGood(t *testing.T) {
+	office := netip.MustParseAddr("198.51.100.7")
+	g := gate.New(gate.Config{
+		Rules: gate.Rules{FloodRate: 100, FloodBurst: 400},
+		Good:  goodUntil{office: int64(3 * time.Hour)},
+		Table: rate.Config{Sources: 100},
+	})
+	pass := func(addr netip.Addr, begin, d time.Duration) (n int) {
+		for i := range 100_000 {
+			if g.Check(addr, int64(begin)+int64(i)*int64(d)/100_000) == gate.Pass {
+				n++
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		name  string
+		addr  netip.Addr
+		begin time.Duration
+		want  int
+	}{
+		{"good", office, time.Hour, 14_000},
+		{"stranger", netip.MustParseAddr("198.51.100.8"), time.Hour, 1_400},
+		{"good no longer", office, 4 * time.Hour, 1_400},
+	} {
+		if got := pass(tt.addr, tt.begin, 10*time.Second); got < tt.want-tt.want/100 || got > tt.want+1 {
+			t.Errorf("%s: %d of 100000 within 10 s pass, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestVerdictNames(t *testing.T) {
 	seen := map[string]bool{}
 	for v := gate.Pass; v <= gate.DropFlood; v++ {

@@ -34,7 +34,8 @@ func (s *Series) at(rate int) *Point {
 	return nil
 }
 
-// measureSubject starts one edge and measures transactions from one source and from many, and calls.
+// measureSubject starts one edge and measures transactions from one source, which has the edge's
+// locks and tables contend for one entry, and from many, with credentials, and calls.
 func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	fmt.Fprintf(l.log, "%s\n", s.name)
 	proc, target, err := l.startSubject(s)
@@ -47,7 +48,7 @@ func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	many, err := b.series(o, load.Register, o.sources, max(one.Max, lowRate), 1.25)
+	many, err := b.series(o, load.Credentials, o.sources, max(one.Max, lowRate), 1.25)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func roleGenerate(args []string) error {
 	fs.IntVar(&cfg.Sources, "sources", 1, "number of source addresses")
 	fs.IntVar(&cfg.Rate, "rate", 1000, "transactions or calls per second")
 	fs.DurationVar(&cfg.Duration, "duration", time.Second, "how long")
-	flow := fs.String("flow", string(load.Register), "register, challenge or call")
+	flow := fs.String("flow", string(load.Register), "register, credentials, challenge or call")
 	run := fs.Uint("run", 1, "number that marks this run's messages")
 	if err := fs.Parse(args); err != nil {
 		return fmt.Errorf("parse flags: %w", err)

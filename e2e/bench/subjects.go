@@ -40,6 +40,9 @@ pbx:
   - address: %s
 flood: {rate: 1000000, burst: 1000000}
 overload: {strangers: 0}
+register: {hit_count: 10000, action: watch}
+invite: {rate_limit: 100000}
+enumeration: {accounts: 100000}
 control: {socket: %s}
 state_dir: %s
 `

@@ -26,9 +26,10 @@ type Flow string
 
 // The flows. MessagesPer says how many messages of each cross the edge.
 const (
-	Register  Flow = "register"  // REGISTER, 200
-	Challenge Flow = "challenge" // REGISTER, 401, REGISTER, 200
-	Call      Flow = "call"      // INVITE, 180, 200, ACK, BYE, 200
+	Register    Flow = "register"    // REGISTER, 200
+	Credentials Flow = "credentials" // the same with credentials, as a phone renews its registration
+	Challenge   Flow = "challenge"   // REGISTER, 401, REGISTER with credentials, 200
+	Call        Flow = "call"        // INVITE, 180, 200, ACK, BYE, 200
 )
 
 // MessagesPer is how many messages one transaction or call makes the edge forward.

@@ -56,7 +56,7 @@ func TestFlowsThroughBareForwarder(t *testing.T) {
 		challenge bool
 	}{
 		{load.Register, 1, false},
-		{load.Register, 500, false},
+		{load.Credentials, 500, false},
 		{load.Challenge, 20, true},
 		{load.Call, 1, false},
 		{load.Call, 20, false},

@@ -28,17 +28,17 @@ type first struct {
 	users   []int
 }
 
-// newFirst builds the template of a flow. A REGISTER with credentials is some 700 bytes long, an
+// newFirst builds the template of a flow. A REGISTER is some 700 bytes long, 900 with credentials, an
 // INVITE 900: what phones send.
 func newFirst(flow Flow, target netip.AddrPort, port uint16, run uint32) *first {
 	var text string
 	switch flow {
 	case Call:
 		text = invite(target)
-	case Challenge:
-		text = register(target, "1", "")
-	default:
+	case Credentials:
 		text = register(target, "1", credentials(target))
+	default:
+		text = register(target, "1", "")
 	}
 	text = finish(text, port, run)
 	return &first{
@@ -81,10 +81,12 @@ func register(target netip.AddrPort, cseq, authorization string) string {
 		"To: <sip:" + markUser + "@" + target.String() + ">\r\n" +
 		"Call-ID: " + markRun + markSeq + callIDTail + "\r\n" +
 		"CSeq: " + cseq + " REGISTER\r\n" +
-		"Contact: <sip:" + markUser + "@" + markSource + ":PPPPP;line=" + markSeq + ">\r\n" +
+		"Contact: <sip:" + markUser + "@" + markSource + ":PPPPP;line=" + markSeq + ">;reg-id=1;+sip.instance=\"<urn:uuid:0f3c2a71-7d1e-4c5a-9a6b-0000" + markSeq + ">\"\r\n" +
 		authorization +
 		"Allow: INVITE, ACK, OPTIONS, CANCEL, BYE, SUBSCRIBE, NOTIFY, INFO, REFER, UPDATE\r\n" +
-		"Supported: replaces, timer\r\n" +
+		"Allow-Events: dialog, message-summary, presence, talk, hold\r\n" +
+		"Accept: application/sdp, application/dtmf-relay, message/sipfrag\r\n" +
+		"Supported: replaces, timer, path, outbound\r\n" +
 		"User-Agent: " + agent + "\r\n" +
 		"Expires: 300\r\n" +
 		"Content-Length: 0\r\n\r\n"

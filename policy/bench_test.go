@@ -126,7 +126,7 @@ func BenchmarkDecideAndObserve(b *testing.B) {
 		b.Run("register/"+v.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := uint32(0); b.Loop(); i++ {
-				now += 2000
+				now += int64(time.Millisecond)
 				f.become(i / 2 % v.phones)
 				if i&1 == 0 {
 					e.Decide(&f.challenged, now)
@@ -141,7 +141,7 @@ func BenchmarkDecideAndObserve(b *testing.B) {
 		b.Run("call/"+v.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := uint32(0); b.Loop(); i++ {
-				now += 2000
+				now += int64(time.Millisecond)
 				f.become(i / 2 % v.phones)
 				if i&1 == 0 {
 					f.call(e, now)

@@ -225,9 +225,12 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	s.charged(o.Account, &e.keys)
 	s.standing = e.standing(v, s.source, now)
 	if final {
+		if o.HasCredentials && !o.InDialog && e.inQuarantine(&s) && !s.rules.Register.Action.watches() {
+			return Decision{Verdict: Drop, Reason: ReasonQuarantine} // not one answer more
+		}
 		e.observeFinal(&s, o)
 	} else if o.Status > 100 {
-		e.settle(&s, o) // a PBX that lets a phone ring has accepted its password
+		e.settle(&s, o, true) // a PBX that lets a phone ring has accepted its password
 	}
 	d.Uniform = s.rules.Uniform && s.standing == Stranger && tells(o)
 	return d
@@ -259,7 +262,7 @@ func (e *Engine) observeFinal(s *subject, o *Outcome) {
 	switch {
 	case o.NoAnswer, o.Status >= 500 && o.Status < 600, o.Status == 408:
 		// The PBX, or the way to it, is to blame.
-		e.settle(s, o)
+		e.settle(s, o, false)
 		e.forgiveProbe(s)
 	case o.Status < 300:
 		e.succeed(s, o)
@@ -271,7 +274,7 @@ func (e *Engine) observeFinal(s *subject, o *Outcome) {
 
 // succeed takes note of a 2xx.
 func (e *Engine) succeed(s *subject, o *Outcome) {
-	e.settle(s, o)
+	e.settle(s, o, true)
 	switch string(o.Method) {
 	case "REGISTER":
 		e.forgiveAccount(s)
@@ -323,10 +326,23 @@ func (o *Outcome) proven() bool {
 // observePartner takes note of what a source answered to a request of a PBX. Who
 // answers it has got it, so his address is proven.
 func (e *Engine) observePartner(s *subject, o *Outcome) {
-	if o.Status/100 == 2 {
-		e.observeDialog(s, o, true)
+	if o.Status/100 != 2 {
+		return
 	}
+	if string(o.Method) == "REGISTER" { // a carrier that the PBX registers with
+		until := s.now + carrierTime
+		if o.Expires > 0 {
+			until = s.now + min(o.Expires, maxBinding/second)*second
+		}
+		e.known.grant(e.keys.join(s.source, 1), grant{source: s.source, until: until, proven: true}, s.now)
+		return
+	}
+	e.observeDialog(s, o, true)
 }
+
+// carrierTime is how long it is in good standing whom the PBX has registered with,
+// when it is not known for how long that was.
+const carrierTime = 3600 * second
 
 // Recall gives a source for an hour the good standing that it had before a
 // restart, so that a phone with a stale password does not get the others behind

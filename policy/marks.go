@@ -19,8 +19,11 @@ func (m *marks) set(source uint64, now int64) {
 	}
 }
 
+// future is how far a mark may lie ahead, after a clock that was set back (s).
+const future = uint32(3600)
+
 // within says whether the source may have been marked within a period.
 func (m *marks) within(source uint64, now, period int64) bool {
-	age := int64(int32(uint32(now/second) - m.of(source).Load()))
-	return age <= period/second+1 && age >= -1
+	age := uint32(now/second) - m.of(source).Load()
+	return int64(age) <= period/second+1 || age > ^future
 }

@@ -83,7 +83,7 @@ func TestTriesAgainstNaive(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			default:
 				want := n.ask(id, account, now, period, limit)
-				if got := v.ask(id, account, now, period, limit); got != want {
+				if got := v.ask(guessed{id: id, account: account}, now, period, limit); got != want {
 					t.Fatalf("step %d: ask is %d, want %d", i, got, want)
 				}
 			case 4, 5, 6: // only what was asked is answered
@@ -91,7 +91,7 @@ func TestTriesAgainstNaive(t *testing.T) {
 					continue
 				}
 				wantN, wantFresh := n.fail(id, account, now, period)
-				gotN, gotFresh := v.fail(id, account, now, period)
+				gotN, gotFresh := v.fail(guessed{id: id, account: account}, now, period)
 				if gotN != wantN || gotFresh != wantFresh {
 					t.Fatalf("step %d: fail is %d, %v, want %d, %v", i, gotN, gotFresh, wantN, wantFresh)
 				}
@@ -128,7 +128,7 @@ func TestTriesBeyondTheSlots(t *testing.T) {
 		for i := range rapid.IntRange(1, 300).Draw(t, "steps") {
 			now += drawStep(t, time.Second)
 			v.touch(now)
-			got, _ := v.fail(uint32(i+1), 1, now, period)
+			got, _ := v.fail(guessed{id: uint32(i + 1), account: 1}, now, period)
 			failed = append(failed, now)
 			least, most := 0, 0
 			for _, at := range failed {
@@ -151,7 +151,7 @@ func TestTriesForgetWhatTicksCannotTell(t *testing.T) {
 	now := int64(time.Hour)
 	v.touch(now)
 	for i := range uint32(5) {
-		v.fail(i+1, 1, now, 60*second)
+		v.fail(guessed{id: i + 1, account: 1}, now, 60*second)
 	}
 	for _, later := range []int64{1 << (32 + tickBits), 1<<(32+tickBits) + second, 1 << (31 + tickBits)} {
 		w := v
@@ -446,7 +446,7 @@ func TestBytesPerEntry(t *testing.T) {
 		got  float64
 		want float64
 	}{
-		{"guesses", e.guesses.proven.bytes(), 185},
+		{"guesses", e.guesses.proven.bytes(), 209},
 		{"known sources", e.known.sources.bytes(), 49},
 		{"known grants", e.known.grants.bytes(), 33},
 		{"few probes", e.probes.few.bytes(), 137},

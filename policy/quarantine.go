@@ -103,7 +103,8 @@ func (e *Engine) quarantine(s *subject) sentence {
 	return sentence{until: until, kind: servedHere}
 }
 
-// quarantined enforces it. What ends a call passes, or it would hang for ever.
+// quarantined enforces it. What belongs to a call passes, or it would hang for
+// ever.
 func (e *Engine) quarantined(s *subject, r *Request) Decision {
 	if e.guesses.quarantine.Load() <= s.now {
 		return Decision{}
@@ -111,17 +112,29 @@ func (e *Engine) quarantined(s *subject, r *Request) Decision {
 	switch string(r.Method) {
 	case "ACK", "BYE", "CANCEL":
 		return Decision{}
+	case "REGISTER":
+	default:
+		if r.InDialog && r.Proven {
+			return Decision{}
+		}
 	}
-	key := s.pair(&e.keys)
-	b := e.guesses.pairs.lock(key)
-	v := b.find(key)
-	in := v != nil && v.until > s.now && v.kind == servedHere
-	b.mu.Unlock()
-	if !in {
+	if !e.inQuarantine(s) {
 		return Decision{}
 	}
 	if s.rules.Register.Action.watches() {
 		return Decision{Would: ReasonQuarantine}
 	}
 	return Decision{Verdict: Drop, Reason: ReasonQuarantine}
+}
+
+// inQuarantine says whether the account is shut out from the source.
+func (e *Engine) inQuarantine(s *subject) bool {
+	if e.guesses.quarantine.Load() <= s.now {
+		return false
+	}
+	key := s.pair(&e.keys)
+	b := e.guesses.pairs.lock(key)
+	defer b.mu.Unlock()
+	v := b.find(key)
+	return v != nil && v.until > s.now && v.kind == servedHere
 }

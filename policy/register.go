@@ -6,7 +6,7 @@ import "sync/atomic"
 // counted apart and never adds up with the rest: neither may stand in the way of
 // the other.
 //
-// Memory: 185 bytes for an entry of each table. When a bucket is full, an entry
+// Memory: 209 bytes for an entry of each table. When a bucket is full, an entry
 // that was idle for longest makes room, counting each failure as a minute; one
 // with a running block or quarantine is the last to go.
 type guesses struct {
@@ -35,17 +35,22 @@ func newGuesses(sources int) guesses {
 	}
 }
 
-// of returns where the guesses of a class are counted, and under which key: for
-// each account of a source in good standing by itself, so that one phone does
-// not spoil it for the others behind the same address.
-func (g *guesses) of(s *subject, proven bool, k *keys) (*table[tries], uint64) {
+// triesOf returns where the guesses of a class are counted, and under which key:
+// for each account of a source in good standing by itself, so that one phone does
+// not spoil it for the others behind the same address. After a restart of ours
+// phones use nonces that we do not know; an account that has registered from the
+// same source before is counted by itself then, too, so that who forges messages
+// of others does not stand in its way.
+func (e *Engine) triesOf(s *subject, proven bool) (*table[tries], uint64) {
 	switch {
+	case !proven && e.places != nil && e.atHome(s):
+		return e.guesses.unproven, s.pair(&e.keys)
 	case !proven:
-		return g.unproven, s.source
+		return e.guesses.unproven, s.source
 	case s.standing == Stranger:
-		return g.proven, s.source
+		return e.guesses.proven, s.source
 	}
-	return g.pairs, s.pair(k)
+	return e.guesses.pairs, s.pair(&e.keys)
 }
 
 // serve notes until when what was decided about a key lasts.
@@ -76,7 +81,7 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 		e.awaitProbe(s)
 	}
 	proven := r.Nonce == NonceIssued
-	t, key := e.guesses.of(s, proven, &e.keys)
+	t, key := e.triesOf(s, proven)
 	b := t.lock(key)
 	defer b.mu.Unlock()
 	v := t.claim(b, key, s.now)
@@ -100,7 +105,7 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 	if rule.Action.watches() {
 		return Decision{}
 	}
-	switch v.ask(guessID(r.Transaction, r.Credentials), uint16(s.account>>16), s.now, s.rules.monit, rule.HitCount) {
+	switch v.ask(s.guessed(r.Method, r.Transaction, r.Credentials), s.now, s.rules.monit, rule.HitCount) {
 	case askWait:
 		return Decision{Verdict: Hold, Reason: ReasonGuessesInFlight}
 	case askTooMany:
@@ -109,24 +114,32 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 	return Decision{}
 }
 
-// guessID tells guesses apart. A transaction is not enough for it: to a PBX that
-// keeps none each message is a guess of its own.
-func guessID(transaction, credentials uint64) uint32 {
+// guessed returns what tells guesses apart. A transaction is not enough for it: to
+// a PBX that keeps none each message is a guess of its own.
+func (s *subject) guessed(method []byte, transaction, credentials uint64) guessed {
 	h := transaction ^ credentials*0x9E3779B97F4A7C15
-	return uint32(h ^ h>>32)
+	return guessed{id: uint32(h ^ h>>32), account: uint16(s.account >> 16), method: methodOf(method)}
 }
 
-// settle forgets that a guess is with the PBX: it was answered, and not with a
-// failure.
-func (e *Engine) settle(s *subject, o *Outcome) {
+// settle takes note of a guess that was answered, and not with a failure.
+// accepted says that its password was right: then one failure before it was most
+// likely the phone's own, with a nonce that had expired. It is taken back for the
+// same method only, and once: a PBX may let some methods pass unasked.
+func (e *Engine) settle(s *subject, o *Outcome, accepted bool) {
 	if !o.HasCredentials {
 		return
 	}
-	t, key := e.guesses.of(s, o.Nonce == NonceIssued, &e.keys)
+	g := s.guessed(o.Method, o.Transaction, o.Credentials)
+	t, key := e.triesOf(s, o.Nonce == NonceIssued)
 	b := t.lock(key)
 	defer b.mu.Unlock()
-	if v := b.find(key); v != nil {
-		v.settle(guessID(o.Transaction, o.Credentials))
+	v := b.find(key)
+	if v == nil || !v.settle(g.id) || !accepted {
+		return
+	}
+	v.takeBack(g, s.now)
+	if t == e.guesses.pairs {
+		v.success = s.now
 	}
 }
 
@@ -152,7 +165,7 @@ func weigh(o *Outcome) (weight uint8, proven bool) {
 func (e *Engine) judge(s *subject, o *Outcome) {
 	weight, proven := weigh(o)
 	if weight == 0 || proven != (o.Nonce == NonceIssued) {
-		e.settle(s, o)
+		e.settle(s, o, false)
 	}
 	if weight == 0 {
 		return
@@ -164,18 +177,21 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 		return
 	}
 	e.marks.set(s.source, s.now)
-	t, key := e.guesses.of(s, proven, &e.keys)
+	t, key := e.triesOf(s, proven)
 	b := t.lock(key)
 	v := t.claim(b, key, s.now)
 	v.touch(s.now)
-	n, fresh := v.fail(guessID(o.Transaction, o.Credentials), uint16(s.account>>16), s.now, s.rules.monit)
+	n, fresh := v.fail(s.guessed(o.Method, o.Transaction, o.Credentials), s.now, s.rules.monit)
 	full := fresh && n >= rule.HitCount && v.until == 0
 	b.mu.Unlock()
 	if !full {
 		return
 	}
-	if s.standing >= Good && proven {
+	switch {
+	case s.standing >= Good && proven:
 		e.guesses.serve(t, key, e.quarantine(s))
+		return
+	case !proven && key != s.source: // an account at home: its messages are dropped, no more
 		return
 	}
 	e.guesses.serve(t, key, e.charge(s, charge{
@@ -189,14 +205,15 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 func (e *Engine) forgiveAccount(s *subject) {
 	key := s.pair(&e.keys)
 	b := e.guesses.pairs.lock(key)
-	if v := b.find(key); v != nil && v.until <= s.now {
-		b.drop(key)
+	if v := e.guesses.pairs.claim(b, key, s.now); v.until <= s.now {
+		*v = tries{last: s.now, success: s.now}
 	}
 	b.mu.Unlock()
 	e.forgiveProbe(s)
 	if !e.marks.within(s.source, s.now, s.rules.monit) {
 		return
 	}
+	drop(e.guesses.unproven, key)
 	for _, t := range [...]*table[tries]{e.guesses.proven, e.guesses.unproven} {
 		b := t.lock(s.source)
 		if v := b.find(s.source); v != nil {

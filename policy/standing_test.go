@@ -112,13 +112,119 @@ func TestQuarantineLetsCallsEnd(t *testing.T) {
 		want   policy.Verdict
 	}{{"REGISTER", policy.Drop}, {"INVITE", policy.Drop}, {"BYE", policy.Pass}, {"ACK", policy.Pass}, {"CANCEL", policy.Pass}} {
 		for _, secret := range []string{"", "right"} {
-			m := msg{src: phone(1), method: tt.method, account: "100@x", inside: tt.method != "REGISTER", secret: secret}
+			m := msg{src: phone(1), method: tt.method, account: "100@x", inside: tt.want == policy.Pass, secret: secret}
 			if secret != "" {
 				m.nonce = policy.NonceIssued
 			}
 			if f := s.ask(m); f.Verdict != tt.want {
 				t.Errorf("%s with credentials %q: %+v", tt.method, secret, f.Decision)
 			}
+		}
+	}
+	f := s.ask(msg{src: phone(1), method: "INVITE", account: "100@x", inside: true, proven: true})
+	if f.status == 0 {
+		t.Errorf("the refresh of a call: %+v", f)
+	}
+}
+
+// A PBX of a customer's own, with one account, sets up forty calls at once.
+func TestCustomersPBX(t *testing.T) {
+	for _, tr := range []policy.Transport{policy.UDP, policy.TCP} {
+		s := newSim(t, simConfig())
+		s.ask(msg{src: phone(0), tr: tr, method: "REGISTER", account: "trunk@x", secret: "right", nonce: policy.NonceIssued})
+		s.pbx = func(m *msg) answer {
+			a := s.registrar(m)
+			a.after = 3 * time.Second // they ring
+			return a
+		}
+		calls := 0
+		for range 25 {
+			s.send(msg{src: phone(0), tr: tr, method: "INVITE", account: "trunk@x", secret: "right", nonce: policy.NonceIssued}, func(f fate) {
+				if f.status == 200 {
+					calls++
+				}
+			})
+		}
+		s.run(5 * time.Second)
+		if calls != 25 {
+			t.Errorf("%v: %d of 25 calls", tr, calls)
+		}
+	}
+}
+
+// A phone that tries its old nonce first, at a PBX that does not say stale=true,
+// fails once for each call, and is no guesser.
+func TestOldNonceFirst(t *testing.T) {
+	s := newSim(t, simConfig())
+	s.register(phone(0), "1@x")
+	for i := range 100 {
+		m := msg{src: phone(0), method: "INVITE", account: "1@x", secret: fmt.Sprint("old ", i), nonce: policy.NonceIssued}
+		if f := s.ask(m); f.status != 401 {
+			t.Fatalf("call %d, old nonce: %+v", i, f)
+		}
+		if m.secret = "right"; s.ask(m).status != 200 {
+			t.Fatalf("call %d: refused", i)
+		}
+		s.run(time.Second)
+	}
+	if len(s.told) != 0 {
+		t.Errorf("told %q", s.told[0].Text)
+	}
+}
+
+// A PBX that lets OPTIONS and some calls pass unasked does not help one who
+// guesses: neither to forget his failures, nor to see more answers.
+func TestUnaskedMethodsHideNoGuesses(t *testing.T) {
+	for _, method := range []string{"OPTIONS", "INVITE"} {
+		for _, latency := range []time.Duration{0, 30 * time.Millisecond} {
+			s := newSim(t, simConfig())
+			s.register(phone(0), "own@x")
+			s.pbx = func(m *msg) answer {
+				if m.method == method {
+					return answer{status: 200}
+				}
+				a := s.registrar(m)
+				a.after = latency
+				return a
+			}
+			answers := 0
+			for i := range 400 {
+				m := msg{src: phone(0), tr: policy.TCP, method: method, account: "victim@x", secret: "junk", nonce: policy.NonceIssued}
+				s.send(m, nil)
+				m.method, m.secret = "REGISTER", fmt.Sprint(i)
+				s.send(m, func(f fate) {
+					if f.status == 401 {
+						answers++
+					}
+				})
+				s.run(100 * time.Microsecond)
+			}
+			s.run(time.Minute)
+			if answers != hitCount {
+				t.Errorf("%s, %v: %d answers", method, latency, answers)
+			}
+		}
+	}
+}
+
+// A registered source may send ten times as much as a stranger.
+func TestFloodLimitOfTheGood(t *testing.T) {
+	cfg := simConfig()
+	cfg.Flood = policy.Flood{Rate: 100, Burst: 400}
+	s := newSim(t, cfg)
+	s.e.Recall(netip.MustParseAddr(office), s.now)
+	passed := map[string]int{}
+	for range 20_000 { // 2,000 a second for ten seconds
+		s.now += int64(500 * time.Microsecond)
+		for _, addr := range []string{office, "192.0.2.1", "192.0.2.241"} {
+			if s.e.Gate().Check(netip.MustParseAddr(addr), s.now).Pass() {
+				passed[addr]++
+			}
+		}
+	}
+	for addr, want := range map[string][2]int{office: {10_000, 14_100}, "192.0.2.1": {1390, 1410}, "192.0.2.241": {10_000, 14_100}} {
+		if n := passed[addr]; n < want[0] || n > want[1] {
+			t.Errorf("%s: %d messages passed, want %d to %d", addr, n, want[0], want[1])
 		}
 	}
 }
@@ -178,7 +284,7 @@ func TestForgedInTheNameOfTheGood(t *testing.T) {
 			before := s.guesses[netip.MustParseAddr(addr)]
 			s.forge(addr, 10_000, call)
 			s.run(time.Second)
-			if n := s.guesses[netip.MustParseAddr(addr)] - before; n > 2000+2*hitCount {
+			if n := s.guesses[netip.MustParseAddr(addr)] - before; n > 2000+12*hitCount {
 				t.Errorf("%d messages with credentials of %s reached the PBX", n, addr)
 			}
 		}
@@ -364,6 +470,12 @@ func TestPartnerOfThePBX(t *testing.T) {
 	s.e.Observe(&o, s.now)
 	if got := s.e.Standing(o.Source.Addr(), s.now); got != policy.Stranger {
 		t.Errorf("%v after the BYE", got)
+	}
+	// A carrier that the PBX registers with.
+	o.Method, o.Dialog = []byte("REGISTER"), 0
+	s.e.Observe(&o, s.now)
+	if got := s.e.Standing(o.Source.Addr(), s.now); got != policy.Good {
+		t.Errorf("%v after a registration with it", got)
 	}
 }
 

@@ -21,12 +21,33 @@ type tries struct {
 	id      [slots]uint32
 	at      [slots]uint32 // ticks: of a pending one when it was asked, of a failed one when it failed
 	account [slots]uint16 // a part of the account's key
+	method  [slots]methodID
 	state   [slots]tryState
 
 	failures uint8 // since the entry was made, up to 255: what it is worth to remember
 	fold     fold
 	last     int64 // when it was last touched, ns
+	success  int64 // when a password was right last; of pairs only
 	sentence       // what was decided about whoever guesses
+}
+
+// guessed is a guess: its ID, and what it is for.
+type guessed struct {
+	id      uint32
+	account uint16
+	method  methodID
+}
+
+// methodID tells apart the methods that a PBX may treat differently.
+type methodID uint8
+
+func methodOf(name []byte) methodID {
+	for i, m := range [...]string{"REGISTER", "INVITE", "SUBSCRIBE", "PUBLISH", "MESSAGE", "OPTIONS", "REFER", "INFO"} {
+		if string(name) == m {
+			return methodID(i + 1)
+		}
+	}
+	return 0
 }
 
 type tryState uint8
@@ -56,10 +77,12 @@ func within(at uint32, now, period int64) bool {
 	return age < period && age > -skew
 }
 
+// longest is how long anything of a tries without a sentence counts.
+const longest = 24 * 3600 * second
+
 // touch forgets what is so old that ticks could be mistaken about it, and what
 // has been served.
 func (t *tries) touch(now int64) {
-	const longest = 24 * 3600 * 1_000_000_000
 	if age := now - t.last; age > longest || age < -skew {
 		*t = tries{sentence: t.sentence}
 	}
@@ -95,26 +118,36 @@ const (
 
 // ask says whether a guess may go to the PBX, and notes that it has gone. One
 // that has failed already and is sent again may: its answer tells nothing new.
-func (t *tries) ask(id uint32, account uint16, now, period int64, limit int) askVerdict {
+//
+// An account that has succeeded and does not fail may have any number of requests
+// on their way: it may be a PBX of its own that sets up many calls at once.
+func (t *tries) ask(g guessed, now, period int64, limit int) askVerdict {
 	failed, pending := t.count(now, period)
 	if failed >= limit {
 		return askTooMany
 	}
-	i := t.find(id)
+	i := t.find(g.id)
 	if i >= 0 && t.live(i, now, period) {
 		return askPass
 	}
-	if failed+pending >= limit {
+	trusted := failed == 0 && t.success != 0 && now-t.success < longest
+	if failed+pending >= limit && !trusted {
 		return askWait
 	}
 	if i < 0 {
 		i = t.free(now, period)
 	}
-	if i < 0 {
+	switch {
+	case i >= 0:
+		t.put(i, g, now, tryPending)
+	case !trusted:
 		return askWait // a dozen are in flight, and a higher limit does not change that
 	}
-	t.id[i], t.at[i], t.account[i], t.state[i] = id, ticks(now), account, tryPending
 	return askPass
+}
+
+func (t *tries) put(i int, g guessed, now int64, s tryState) {
+	t.id[i], t.at[i], t.account[i], t.method[i], t.state[i] = g.id, ticks(now), g.account, g.method, s
 }
 
 // live says whether what is known of a guess still counts.
@@ -130,8 +163,8 @@ func (t *tries) live(i int, now, period int64) bool {
 
 // fail notes that a guess has failed and returns the failures within the period.
 // fresh is false if that was known.
-func (t *tries) fail(id uint32, account uint16, now, period int64) (n int, fresh bool) {
-	i := t.find(id)
+func (t *tries) fail(g guessed, now, period int64) (n int, fresh bool) {
+	i := t.find(g.id)
 	fresh = i < 0 || t.state[i] != tryFailed || !t.live(i, now, period)
 	if fresh {
 		if i < 0 {
@@ -139,7 +172,7 @@ func (t *tries) fail(id uint32, account uint16, now, period int64) (n int, fresh
 				i = t.oldest(tryPending, now)
 			}
 		}
-		t.id[i], t.at[i], t.account[i], t.state[i] = id, ticks(now), account, tryFailed
+		t.put(i, g, now, tryFailed)
 		if t.failures < math.MaxUint8 {
 			t.failures++
 		}
@@ -158,10 +191,29 @@ func (t *tries) forgive(account uint16) {
 	}
 }
 
-// settle forgets a pending guess: it has been answered, and not with a failure.
-func (t *tries) settle(id uint32) {
-	if i := t.find(id); i >= 0 && t.state[i] == tryPending {
-		t.state[i] = tryFree
+// settle forgets a pending guess, and says whether there was one: it has been
+// answered, and not with a failure.
+func (t *tries) settle(id uint32) bool {
+	i := t.find(id)
+	if i < 0 || t.state[i] != tryPending {
+		return false
+	}
+	t.state[i] = tryFree
+	return true
+}
+
+// takeBack forgets the latest failure of the same account with the same method:
+// phones try an old nonce first, and some PBXes do not say that it is old.
+func (t *tries) takeBack(g guessed, now int64) {
+	at := -1
+	for i := range t.state {
+		if t.state[i] == tryFailed && t.account[i] == g.account && t.method[i] == g.method &&
+			(at < 0 || since(t.at[i], now) < since(t.at[at], now)) {
+			at = i
+		}
+	}
+	if at >= 0 {
+		t.state[at] = tryFree
 	}
 }
 

@@ -38,7 +38,7 @@ type overload struct {
 }
 
 const (
-	controlEvery = 20 * time.Millisecond
+	controlEvery = 100 * time.Millisecond
 	// queueHigh is how full a receive queue may be before strangers are held back.
 	queueHigh = 0.5
 	// smooth is over how long the requests and answers of the PBXes are compared, in
@@ -52,7 +52,7 @@ const (
 	// that has just been switched on is a stranger, too.
 	leastStrangers = 100
 	// relax is how much the budget grows in each quiet interval.
-	relax = 1.05
+	relax = 1.25
 )
 
 // take reports whether a stranger's message is within the worker's budget.

@@ -20,20 +20,20 @@ func (o *overload) budget() float64 {
 func TestOverloadPBXBehind(t *testing.T) {
 	o := &overload{lanes: []*lane{new(lane), new(lane)}}
 	budget := math.Inf(1)
-	for range 10 {
-		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 200}, 0.02)
+	for range 5 {
+		budget = o.adapt(budget, totals{strangers: 2000, asked: 2000, answered: 1000}, 0.1)
 	}
 	if o.set(budget); o.budget() > 2000 {
-		t.Errorf("after 200 ms strangers may still send %.0f/s", o.budget())
+		t.Errorf("after half a second strangers may still send %.0f/s", o.budget())
 	}
-	for range 200 {
-		budget = o.adapt(budget, totals{strangers: 400, asked: 400, answered: 100}, 0.02)
+	for range 40 {
+		budget = o.adapt(budget, totals{strangers: 2000, asked: 2000, answered: 500}, 0.1)
 	}
 	if o.set(budget); o.budget() < leastStrangers {
 		t.Errorf("strangers are shut out: %.0f/s", o.budget())
 	}
-	for range 500 {
-		budget = o.adapt(budget, totals{strangers: 2, asked: 400, answered: 400}, 0.02)
+	for range 100 {
+		budget = o.adapt(budget, totals{strangers: 10, asked: 2000, answered: 2000}, 0.1)
 	}
 	if o.set(budget); !math.IsInf(o.budget(), 1) {
 		t.Errorf("ten quiet seconds later strangers are held to %.0f/s", o.budget())
@@ -44,12 +44,12 @@ func TestOverloadPBXBehind(t *testing.T) {
 func TestOverloadPause(t *testing.T) {
 	o := &overload{lanes: []*lane{new(lane)}}
 	budget := math.Inf(1)
-	for i := range 100 {
-		d := totals{strangers: 40, asked: 40, answered: 40}
-		if i >= 50 && i < 55 {
+	for i := range 40 {
+		d := totals{strangers: 200, asked: 200, answered: 200}
+		if i == 20 {
 			d.answered = 0
 		}
-		if budget = o.adapt(budget, d, 0.02); !math.IsInf(budget, 1) {
+		if budget = o.adapt(budget, d, 0.1); !math.IsInf(budget, 1) {
 			t.Fatalf("interval %d: strangers are held to %.0f/s", i, budget)
 		}
 	}
@@ -59,11 +59,11 @@ func TestOverloadPause(t *testing.T) {
 func TestOverloadQueue(t *testing.T) {
 	fill := 0.6
 	o := &overload{lanes: []*lane{new(lane)}, fill: []func() float64{func() float64 { return 0 }, func() float64 { return fill }}}
-	if b := o.adapt(math.Inf(1), totals{strangers: 2000}, 0.02); b > 50_000 {
+	if b := o.adapt(math.Inf(1), totals{strangers: 10_000}, 0.1); b > 50_000 {
 		t.Errorf("budget %.0f/s", b)
 	}
 	fill = 0
-	if b := o.adapt(1000, totals{strangers: 20}, 0.02); b <= 1000 {
+	if b := o.adapt(1000, totals{strangers: 100}, 0.1); b <= 1000 {
 		t.Errorf("budget %.0f/s does not grow in quiet", b)
 	}
 }

@@ -276,19 +276,26 @@ func (a *attacker) guess(ch *digest.Challenge, user, password string) ([]byte, s
 	return a.letter("REGISTER", uri, user, "Authorization: "+cred.String(), "Expires: 300")
 }
 
+// steadily calls f n times, so many times a second, until it gives false.
+func steadily(rate, n int, f func(i int) bool) {
+	begun := time.Now()
+	for i := range n {
+		time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate))))
+		if !f(i) {
+			return
+		}
+	}
+}
+
 // guessAt sends n guesses, so many a second, whether they are answered or not, and gives their Call-IDs. It ends early when
 // the connection has been closed.
 func (a *attacker) guessAt(ch *digest.Challenge, user string, rate, n int) []string {
 	var ids []string
-	begun := time.Now()
-	for i := range n {
-		time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // this paces; it waits for nobody
+	steadily(rate, n, func(i int) bool {
 		b, id := a.guess(ch, user, fmt.Sprint("guess-", i))
 		ids = append(ids, id)
-		if a.write(b) != nil {
-			break
-		}
-	}
+		return a.write(b) == nil
+	})
 	return ids
 }
 

@@ -103,24 +103,21 @@ func (s *site) testStalePassword(t *testing.T, others []*phone.Phone) {
 // testForgedNames: ten thousand REGISTERs with credentials for nonces that nobody gave out come in the name of the trunk, and
 // of an office.
 func (s *site) testForgedNames(t *testing.T, phones []*phone.Phone) {
-	const forgeries, pace = 10_000, 1500 // a second, less than the limit for one address in good standing
+	const forgeries, rate = 10_000, 1500 // a second, less than the limit for one address in good standing
 	f := must[*lab.Forger](t)(s.Forger())
 	defer f.Close()
 	sent := make(chan error, 1)
 	go func() {
-		begun := time.Now()
-		for i := range forgeries {
-			time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / pace))) // this paces; it waits for nobody
+		var err error
+		steadily(rate, forgeries, func(i int) bool {
 			from := netip.AddrPortFrom([]netip.Addr{office, carrierAt.Addr()}[i%2], uint16(20000+i))
 			cred := fmt.Sprintf(`Authorization: Digest username="1001", realm="%[1]s", nonce="%[2]032x", uri="sip:%[1]s", response="%[2]032x", algorithm=MD5`,
 				s.pbx.Domain(), 7919*i)
 			b, _ := letter("REGISTER", "sip:"+s.pbx.Domain(), "1001", s.pbx.Domain(), from, false, fmt.Sprint("forged-", i), cred)
-			if err := f.Send(from, s.proxy(false), b); err != nil {
-				sent <- err
-				return
-			}
-		}
-		sent <- nil
+			err = f.Send(from, s.proxy(false), b)
+			return err == nil
+		})
+		sent <- err
 	}()
 	carrier := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "trunk.example.com", Local: carrierAt}, 0)
 	calls := 0

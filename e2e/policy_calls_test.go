@@ -1,0 +1,156 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"sipward/e2e/lab"
+	"sipward/e2e/phone"
+)
+
+// TestPolicyCalls is about calls and answers that tell too much.
+func TestPolicyCalls(t *testing.T) {
+	t.Parallel()
+	s := attacked(t, "")
+	t.Run("uniform", s.testUniform)
+	t.Run("digest-leak", s.testDigestLeak)
+	t.Run("at-once", s.testCallsAtOnce)
+}
+
+// testCallsAtOnce: of sixty calls from one source that ring at the same time, thirty are let through. (A call is turned away
+// only while thirty others are set up, so exactly thirty ring in the end, whichever they are.)
+func (s *site) testCallsAtOnce(t *testing.T) {
+	const calls, limit = 60, 30
+	caller, callee := s.registered(t, udp, "1001", 1), s.registered(t, udp, "1002", 2)
+	ctx := within(t, 2*patience)
+	go func() {
+		for {
+			in, err := callee.Incoming(ctx)
+			if err != nil {
+				return
+			}
+			in.Ring()
+		}
+	}()
+	var mu sync.Mutex
+	var ringing []*phone.Call
+	refused := 0
+	var errs []error
+	var wait sync.WaitGroup
+	for range calls {
+		wait.Go(func() {
+			c, err := caller.Call(ctx, callee.AoR())
+			var r *phone.Received
+			if err == nil {
+				r, err = c.Ringing(ctx, 180)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				errs = append(errs, err)
+			case r.Status() == 180:
+				ringing = append(ringing, c)
+			case r.Status() == 503 && r.Value("Retry-After") != "":
+				refused++
+			default:
+				errs = append(errs, errors.New(r.StartLine()))
+			}
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if len(ringing) != limit || refused != calls-limit {
+		t.Errorf("%d calls ring and %d were refused, want %d and %d", len(ringing), refused, limit, calls-limit)
+	}
+	s.nobodyBanned(t)
+	if n := s.notices(t, "invite-limit"); len(n) != 1 || !strings.Contains(n[0], "sipward ban ") || !strings.Contains(n[0], "invite.rate_limit") {
+		t.Errorf("notices: %q", n)
+	}
+	for _, c := range ringing {
+		want(t, 200)(c.Cancel(ctx))
+	}
+	for _, c := range ringing {
+		want(t, 487)(c.Answered(ctx))
+	}
+	again := must[*phone.Call](t)(caller.Call(ctx, callee.AoR()))
+	want(t, 180)(again.Ringing(ctx, 180)) // as before, when it is calm again
+	want(t, 200)(again.Cancel(ctx))
+}
+
+// notices gives those of a kind, with their commands.
+func (s *site) notices(t *testing.T, kind string) []string {
+	t.Helper()
+	var found []string
+	all, _ := must[map[string]any](t)(s.sipward.Status())["notices"].([]any)
+	for _, n := range all {
+		if n := n.(map[string]any); n["kind"] == kind {
+			found = append(found, fmt.Sprint(n["text"], n["commands"]))
+		}
+	}
+	return found
+}
+
+// shape is what of an answer must not depend on the account: the start line and the names of the headers, in order.
+func shape(answer []byte) string {
+	head, _, _ := strings.Cut(string(answer), "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	for i := range lines[1:] {
+		name, value, _ := strings.Cut(lines[i+1], ":")
+		if name == "WWW-Authenticate" {
+			name += fmt.Sprint(" of ", len(value))
+		}
+		lines[i+1] = name
+	}
+	return strings.Join(lines, "\n")
+}
+
+// testUniform: the PBX tells accounts that exist from those that do not, sipward does not tell a stranger.
+func (s *site) testUniform(t *testing.T) {
+	k := s.pbx.(*lab.Kamailio)
+	if err := k.SetMood(lab.Talkative, true); err != nil {
+		t.Fatal(err)
+	}
+	a := s.attacker(t, udp, lab.Phone(40))
+	a.challenge(t, "1001") // some phone must have been asked for its password before sipward can know how the PBX asks
+	ask := func(user string) string {
+		b, id := a.letter("REGISTER", "sip:"+s.pbx.Domain(), user)
+		return shape(a.ask(t, b, id))
+	}
+	if is, not := ask("1002"), ask("7002"); is != not {
+		t.Errorf("an account that exists is answered\n%s\none that does not\n%s", is, not)
+	}
+	guess := func(user string) string {
+		b, id := a.guess(a.challenge(t, user), user, "guess")
+		return shape(a.ask(t, b, id))
+	}
+	if is, not := guess("1002"), guess("7002"); is != not {
+		t.Errorf("a guess for an account that exists is answered\n%s\nfor one that does not\n%s", is, not)
+	}
+	if err := k.SetMood(lab.Talkative, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testDigestLeak: a phone that asks the PBX for its password does not reach it.
+func (s *site) testDigestLeak(t *testing.T) {
+	caller, callee := s.registered(t, udp, "1003", 3), s.registered(t, udp, "1009", 4) // the PBX gives it up after 3 s
+	out := must[*phone.Call](t)(caller.Call(within(t, 2*patience), callee.AoR()))
+	in := must[*phone.Call](t)(callee.Incoming(within(t, patience)))
+	in.Ring()
+	want(t, 180)(out.Ringing(within(t, patience), 180))
+	before := s.reasons(t, "digest-leak")
+	in.Reject(407, "Proxy Authentication Required")
+	s.counted(t, before, 1, "digest-leak")
+	r := must[*phone.Received](t)(out.Answered(within(t, patience)))
+	if r.Status() == 401 || r.Status() == 407 {
+		t.Errorf("the challenge came through: %q", r.Raw)
+	}
+}

@@ -6,6 +6,7 @@
 //	go test ./e2e/...                           everything
 //	SIPWARD_E2E_DIRECT=1 go test ./e2e/...      what makes sense without sipward, straight to the PBX: tests the tests
 //	SIPWARD_E2E_RACE=1 go test ./e2e/...        with a sipward that detects races
+//	SIPWARD_E2E_FULL=1 go test -run PolicyFlood ./e2e   with the strongest floods, on a machine that does nothing else
 package e2e_test
 
 import (

@@ -81,6 +81,44 @@ func (s *site) stays(t *testing.T, a *attacker, registers int) {
 	}
 }
 
+// TestPolicyGuessAsterisk counts at the wire what reaches Asterisk.
+func TestPolicyGuessAsterisk(t *testing.T) {
+	lab.Need(t, "asterisk")
+	if direct {
+		t.Skip("it is sipward that is attacked here")
+	}
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	s.pbx = s.StartAsterisk(t)
+	s.start(t, lab.Config{Extra: "health: {probe: \"off\"}\n"}) // nothing else shall be on the wire
+	for i, rate := range []int{10, 500} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			from := lab.Phone(40 + i)
+			a := s.attacker(t, udp, from)
+			ch := a.challenge(t, "1001")
+			wire := must[*lab.Counter](t)(s.PBX.Count(fmt.Sprint("asterisk", i), lab.PBX1))
+			ids := a.guessAt(ch, "1001", rate, max(2*hits+5, rate))
+			if b := s.isBanned(t, from); b.Guard != "register" || !b.Proven {
+				t.Errorf("the ban is %+v", b)
+			}
+			drops := s.reasons(t, "ban")
+			for range 50 {
+				b, _ := a.letter("INVITE", "sip:"+lab.EchoNumber+"@"+s.pbx.Domain(), "1001")
+				if err := a.write(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.counted(t, drops, 50, "ban")
+			if n := must[int](t)(wire.Packets()); n != hits {
+				t.Errorf("%d packets reached Asterisk, want %d", n, hits)
+			}
+			if n := a.answered(ids); n != hits {
+				t.Errorf("%d guesses were answered, want %d", n, hits)
+			}
+		})
+	}
+}
+
 // testLadder: blocked, let in again after block_time, and for good at the third time.
 func (s *site) testLadder(t *testing.T, w wire, from netip.Addr) {
 	for block := 1; block <= 3; block++ {

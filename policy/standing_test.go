@@ -102,6 +102,21 @@ func TestGuesserBehindGoodNAT(t *testing.T) {
 	}
 }
 
+// The same against an account that is registered from there: what is on its way
+// when the first guess fails may reach the PBX, but is not answered.
+func TestGuesserBehindTheSameNAT(t *testing.T) {
+	s := newSim(t, simConfig())
+	s.register(phone(0), "100@x")
+	before := s.guesses[netip.MustParseAddr(office)]
+	if n := s.guess(policy.UDP, phone(1), 500, 30_000, 30*time.Millisecond); n != hitCount {
+		t.Errorf("%d answers", n)
+	}
+	if n := s.guesses[netip.MustParseAddr(office)] - before; n > 2*hitCount {
+		t.Errorf("%d guesses reached the PBX", n)
+	}
+	s.noBans()
+}
+
 // While a call is up, a phone that was shut out can still hang up.
 func TestQuarantineLetsCallsEnd(t *testing.T) {
 	s := newSim(t, simConfig())

@@ -36,9 +36,6 @@ func newTable[V any](entries int, worth func(*V, int64) int64) *table[V] {
 	return &table[V]{mask: n - 1, buckets: make([]bucket[V], n), worth: worth}
 }
 
-// room returns the number of entries that there is room for.
-func (t *table[V]) room() int { return len(t.buckets) * ways }
-
 // bytes returns the memory of an entry, its share of the bucket included.
 func (t *table[V]) bytes() float64 { return float64(unsafe.Sizeof(bucket[V]{})) / ways }
 

@@ -18,11 +18,15 @@ const hits = 10
 // messages reach the PBX, and what becomes of him.
 func TestPolicyGuess(t *testing.T) {
 	t.Parallel()
+	lab.Need(t, "sipp")
 	s := attacked(t, "register: {hit_count: 10, block_time: 1h, block_threshold: 3}\n")
 	for i, w := range []wire{udp, tcp} {
 		for j, rate := range []int{10, 500} {
 			t.Run(fmt.Sprintf("%v-%d", w, rate), func(t *testing.T) { s.testGuess(t, w, rate, lab.Phone(40+2*i+j)) })
 		}
+	}
+	for i, w := range []wire{udp, tcp} {
+		t.Run("sipp-"+w.String(), func(t *testing.T) { s.testSIPpGuesses(t, w, lab.Phone(44+i)) })
 	}
 	s.sipward.Edit(t, "block_time: 1h", "block_time: 2s")
 	if _, err := s.sipward.CLI("reload"); err != nil {
@@ -50,6 +54,24 @@ func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
 	s.stays(t, a, before+hits)
 	if n := a.answered(ids); n != hits {
 		t.Errorf("%d of %d guesses were answered, want %d", n, len(ids), hits)
+	}
+}
+
+// testSIPpGuesses: the guesser is somebody else's program. It asks for a challenge before each guess.
+func (s *site) testSIPpGuesses(t *testing.T, w wire, from netip.Addr) {
+	before := s.seen(t, "REGISTER")
+	p := s.StartSIPp(t, lab.SIPpConfig{Name: "guess", Scenario: "testdata/sipp/guess.xml", Local: netip.AddrPortFrom(from, 5080), Remote: s.proxy(false),
+		TCP: w.tcp, Calls: 40, Rate: 50, Users: []string{"1001"}, Domain: s.pbx.Domain(), Args: []string{"-l", "1"}})
+	s.isBanned(t, from)
+	drops := s.reasons(t, "ban")
+	if w.tcp {
+		s.refused(t, from)
+	} else {
+		s.counted(t, drops, 1, "ban") // it does not give up
+	}
+	p.Kill()
+	if n := s.seen(t, "REGISTER") - before; n != 2*hits {
+		t.Errorf("%d REGISTERs have reached the PBX, want %d", n, 2*hits)
 	}
 }
 
@@ -156,8 +178,8 @@ func (s *site) reopened(t *testing.T, w wire, from netip.Addr) *attacker {
 // testBansSurvive: neither kill -9 nor the start that follows lets anybody in again.
 func (s *site) testBansSurvive(t *testing.T) {
 	before := s.bans(t)
-	if len(before) != 6 {
-		t.Fatalf("%d bans before, want 6: %+v", len(before), before)
+	if len(before) != 8 {
+		t.Fatalf("%d bans before, want 8: %+v", len(before), before)
 	}
 	lab.Poll(t, patience, "all is on disk", func() error {
 		if n, err := s.sipward.Count("store", "pending"); err != nil || n != 0 {

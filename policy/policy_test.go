@@ -40,7 +40,8 @@ func TestReasonsAreNamedAndExplained(t *testing.T) {
 	// Words that other parts and people rely on.
 	for _, word := range strings.Fields(`pass allow-list deny-list ban flood malformed keepalive not-sip too-many-hops
 		loop bad-extension bad-scheme no-upstream foreign-via stale-token forged-token no-route unknown-destination
-		connection-cap slow-message queue-full upstream-error`) {
+		connection-cap slow-message queue-full upstream-error register scanner honey enumeration quarantine known-places
+		unproven-nonce guesses-in-flight invite-limit digest-leak overload`) {
 		if _, ok := seen[word]; !ok {
 			t.Errorf("there is no reason %q", word)
 		}

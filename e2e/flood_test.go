@@ -74,7 +74,7 @@ func TestFlood(t *testing.T) {
 	}
 	t.Logf("memory %d MiB before, %d after, %d at most; %d good calls meanwhile, the slowest in %v",
 		idle>>20, now>>20, peak>>20, calls, slowest.Round(time.Millisecond))
-	if peak > bound && os.Getenv("SIPWARD_E2E_RACE") == "" { // the race detector multiplies memory
+	if peak > bound && os.Getenv("E2E_RACE") == "" { // the race detector multiplies memory
 		t.Errorf("sipward needed %d MiB, its bound is %d", peak>>20, int64(bound)>>20)
 	}
 	if calls < 3 {

@@ -1,12 +1,12 @@
 //go:build linux
 
 // The end-to-end tests run the built sipward between real peers, in network namespaces that they make (package lab draws
-// them). They need root and the peers that setup.sh installs; SIPWARD_E2E_REQUIRE=1 turns a skip into a failure.
+// them). They need root and the peers that setup.sh installs; E2E_REQUIRE=1 turns a skip into a failure.
 //
 //	go test ./e2e/...                           everything
-//	SIPWARD_E2E_DIRECT=1 go test ./e2e/...      what makes sense without sipward, straight to the PBX: tests the tests
-//	SIPWARD_E2E_RACE=1 go test ./e2e/...        with a sipward that detects races
-//	SIPWARD_E2E_FULL=1 go test -run PolicyFlood ./e2e   with the strongest floods, on a machine that does nothing else
+//	E2E_DIRECT=1 go test ./e2e/...      what makes sense without sipward, straight to the PBX: tests the tests
+//	E2E_RACE=1 go test ./e2e/...        with a sipward that detects races
+//	E2E_FULL=1 go test -run PolicyFlood ./e2e   with the strongest floods, on a machine that does nothing else
 package e2e_test
 
 import (
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // direct says that phones speak to the PBX itself: a test of the tests.
-var direct = os.Getenv("SIPWARD_E2E_DIRECT") != ""
+var direct = os.Getenv("E2E_DIRECT") != ""
 
 // site is a PBX with sipward in front of it, and a way to make phones.
 type site struct {

@@ -21,7 +21,7 @@ const attempts = 80
 
 // full asks for floods as strong as the machine can make them, and for every attempt to succeed: for a machine that does
 // nothing else.
-var full = os.Getenv("SIPWARD_E2E_FULL") != ""
+var full = os.Getenv("E2E_FULL") != ""
 
 // TestPolicyFlood: five registered phones register again and call while strangers flood sipward with requests that are well
 // formed. It does not run beside the other tests.

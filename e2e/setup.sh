@@ -6,11 +6,11 @@
 # Run again at will: what is there is left alone. As root with apt it installs; otherwise it says what is missing and
 # ends well, and the tests skip what they cannot run. Nothing that it installs is left running.
 #
-#   SIPWARD_E2E_CACHE   where Asterisk's tree is kept           (default /var/cache/sipward-test)
-#   SIPWARD_E2E_MIRROR  where debootstrap gets Debian from      (default: its own)
+#   E2E_CACHE   where Asterisk's tree is kept           (default /var/cache/sipward-test)
+#   E2E_MIRROR  where debootstrap gets Debian from      (default: its own)
 set -eu
 
-cache=${SIPWARD_E2E_CACHE:-/var/cache/sipward-test}
+cache=${E2E_CACHE:-/var/cache/sipward-test}
 packages="iproute2 nftables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap"
 tools="ip nft ipset tcpdump dig sipp kamailio debootstrap"
 
@@ -50,7 +50,7 @@ install_asterisk() {
 	rm -rf "$cache"/asterisk.new.*
 	new=$cache/asterisk.new.$$
 	debootstrap --variant=minbase --include=asterisk,asterisk-modules,asterisk-config \
-		bullseye "$new" ${SIPWARD_E2E_MIRROR:-} >"$cache/asterisk.log" 2>&1 || {
+		bullseye "$new" ${E2E_MIRROR:-} >"$cache/asterisk.log" 2>&1 || {
 		tail -n 20 "$cache/asterisk.log"
 		rm -rf "$new"
 		say "debootstrap did not succeed"

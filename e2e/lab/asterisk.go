@@ -83,7 +83,7 @@ type Asterisk struct {
 var _ PBX = (*Asterisk)(nil)
 
 func asteriskRoot() string {
-	cache := os.Getenv("SIPWARD_E2E_CACHE")
+	cache := os.Getenv("E2E_CACHE")
 	if cache == "" {
 		cache = "/var/cache/sipward-test"
 	}

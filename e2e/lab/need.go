@@ -10,13 +10,13 @@ import (
 )
 
 // Need skips the test, with the reason, where the machine lacks what it takes: root, and these tools ("asterisk" is the
-// tree that e2e/setup.sh makes). With SIPWARD_E2E_REQUIRE=1, as in CI, it fails instead.
+// tree that e2e/setup.sh makes). With E2E_REQUIRE=1, as in CI, it fails instead.
 func Need(t *testing.T, tools ...string) {
 	t.Helper()
 	missing := func(what string) {
 		t.Helper()
-		if os.Getenv("SIPWARD_E2E_REQUIRE") == "1" {
-			t.Fatalf("%s, and SIPWARD_E2E_REQUIRE=1 asks for every test", what)
+		if os.Getenv("E2E_REQUIRE") == "1" {
+			t.Fatalf("%s, and E2E_REQUIRE=1 asks for every test", what)
 		}
 		t.Skip(what)
 	}

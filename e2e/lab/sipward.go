@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// build builds the binary once for all labs: with the race detector if SIPWARD_E2E_RACE is set. SIPWARD_E2E_BINARY names one
+// build builds the binary once for all labs: with the race detector if E2E_RACE is set. E2E_BINARY names one
 // that exists.
 func (r *Run) build() (string, error) {
-	if bin := os.Getenv("SIPWARD_E2E_BINARY"); bin != "" {
+	if bin := os.Getenv("E2E_BINARY"); bin != "" {
 		return filepath.Abs(bin)
 	}
 	bin := filepath.Join(r.dir, "sipward")
 	args := []string{"build", "-o", bin}
-	if os.Getenv("SIPWARD_E2E_RACE") != "" {
+	if os.Getenv("E2E_RACE") != "" {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "sipward/cmd/sipward")...)

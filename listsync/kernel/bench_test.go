@@ -104,7 +104,7 @@ func TestLoad(t *testing.T) {
 func TestLatency(t *testing.T) {
 	each(t, func(t *testing.T, b kernel.Backend) {
 		seconds := 1
-		if os.Getenv("SIPWARD_BENCH") != "" {
+		if os.Getenv("KERNEL_BENCH") != "" {
 			seconds = 30
 		}
 		feed := &bans{entries: many(100_000)}
@@ -157,8 +157,8 @@ func TestLatency(t *testing.T) {
 // TestDropRate compares what a banned flood costs with the same drop made by
 // hand: a rule for one address in raw/PREROUTING.
 func TestDropRate(t *testing.T) {
-	if os.Getenv("SIPWARD_BENCH") == "" {
-		t.Skip("a measurement: set SIPWARD_BENCH=1")
+	if os.Getenv("KERNEL_BENCH") == "" {
+		t.Skip("a measurement: set KERNEL_BENCH=1")
 	}
 	each(t, func(t *testing.T, b kernel.Backend) {
 		p := newPeer(t, bad4)

@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 func needKernel(t testing.TB, tools ...string) {
 	t.Helper()
 	skip := t.Skipf
-	if os.Getenv("SIPWARD_E2E_REQUIRE") == "1" {
+	if os.Getenv("E2E_REQUIRE") == "1" {
 		skip = t.Fatalf
 	}
 	if os.Getenv(inside) == "" {

@@ -239,8 +239,14 @@ func TestLifecycle(t *testing.T) {
 	r.write(good)
 	syscall.Kill(os.Getpid(), syscall.SIGHUP)
 	r.notify.expect("READY=1")
-	if s, err := admin.NewClient(r.socket).Status(t.Context()); err != nil || s.Deny != 1 {
-		t.Errorf("after SIGHUP: %d denied, %v", s.Deny, err)
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		s, err := admin.NewClient(r.socket).Status(t.Context())
+		if err == nil && s.Deny == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after SIGHUP: %d denied, %v", s.Deny, err)
+		}
 	}
 
 	r.end()

@@ -28,7 +28,7 @@ func TestPolicyGuess(t *testing.T) {
 	for i, w := range []wire{udp, tcp} {
 		t.Run("sipp-"+w.String(), func(t *testing.T) { s.testSIPpGuesses(t, w, lab.Phone(44+i)) })
 	}
-	s.sipward.Edit(t, "block_time: 1h", "block_time: 2s")
+	s.sipward.Edit(t, "block_time: 1h", "block_time: 3s")
 	if _, err := s.sipward.CLI("reload"); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
 		t.Errorf("the ban is %+v", b)
 	}
 	s.stays(t, a, before+hits)
-	if n := a.answered(ids); n != hits {
+	if n := a.answered(ids); n != hits && !(w.tcp && n == hits-1) { // the last answer and the end of the connection race
 		t.Errorf("%d of %d guesses were answered, want %d", n, len(ids), hits)
 	}
 }
@@ -149,6 +149,10 @@ func (s *site) testLadder(t *testing.T, w wire, from netip.Addr) {
 		before := s.seen(t, "REGISTER")
 		for i := range hits {
 			b, id := a.guess(ch, "1001", fmt.Sprint("guess-", i))
+			if w.tcp && i == hits-1 { // his connection may end before the answer is on it
+				_ = a.write(b)
+				break
+			}
 			if r := a.ask(t, b, id); !strings.HasPrefix(string(r), "SIP/2.0 401") {
 				t.Fatalf("guess %d of block %d was answered %.40q", i, block, r)
 			}

@@ -6,7 +6,7 @@
 // of packets to its [DatagramHandler] and sends what the handler has put into
 // its [Output] once the handler has returned.
 //
-// A socket that gets more than one packet in UDPConfig.Coalesce (500 µs) is
+// A socket that gets more than one packet in UDPConfig.Coalesce (1 ms) is
 // read on the ticks of a timer. An echo of 800 bytes with one worker, CPU µs
 // for a packet, user and system, medians on two busy cores (so cache and
 // wake-ups are dear; what counts is the comparison with the first line):
@@ -15,7 +15,7 @@
 //	recvfrom and sendto in C                    28.4     29.3      13.2        8.6
 //	thread blocking in recvmmsg                          69.1      17.3
 //	runtime poller (Coalesce < 0)               40.5     36.9      15.8        8.8
-//	ticks of 500 µs (Coalesce = 0)              40.5     15.6       5.3        4.8
+//	ticks of 500 µs                             40.5     15.6       5.3        4.8
 //	ticks of 1 ms                               38.0     12.2       5.1
 //
 // All were free of loss up to 130,000/s, where the generator ended. A packet

@@ -153,6 +153,17 @@ func (p *pacer) setBusy(busy bool) {
 	p.busy = started && p.watch(unix.EPOLL_CTL_MOD, 0, p.socks...) == nil
 }
 
+// nudge wakes the worker once; it may be called from any goroutine. What an epoll
+// instance still holds in its list of ready descriptors it does not report again when
+// it is told to watch it (EPOLL_CTL_MOD), and into a full queue nothing comes that would
+// be reported: a wake-up that got lost must not be the last one.
+func (p *pacer) nudge() {
+	if p.interval > 0 {
+		tick := unix.NsecToTimespec(int64(p.interval))
+		p.setTimer(unix.ItimerSpec{Interval: tick, Value: tick})
+	}
+}
+
 func (p *pacer) setTimer(spec unix.ItimerSpec) bool {
 	return unix.TimerfdSettime(p.timer, 0, &spec, nil) == nil
 }

@@ -45,7 +45,7 @@ type UDPConfig struct {
 	SendBuffer    int
 	// Coalesce is the longest that a packet waits for others to share its
 	// wake-up, on a socket that gets more than one packet in that time. Zero
-	// means 500 µs, negative that none ever waits.
+	// means 1 ms, negative that none ever waits.
 	Coalesce time.Duration
 }
 
@@ -67,7 +67,7 @@ func (c UDPConfig) withDefaults() UDPConfig {
 		c.SendBuffer = 4 << 20
 	}
 	if c.Coalesce == 0 {
-		c.Coalesce = 500 * time.Microsecond
+		c.Coalesce = time.Millisecond
 	}
 	return c
 }
@@ -108,6 +108,9 @@ func ListenUDP(cfg UDPConfig, addrs []netip.AddrPort) (*UDP, error) {
 // asked for.
 func (u *UDP) LocalAddr(listener int) netip.AddrPort { return u.groups[listener][0].addr }
 
+// nudgeEvery is how often each worker looks at its sockets even if nothing wakes it.
+const nudgeEvery = 100 * time.Millisecond
+
 // Run reads all listeners until ctx ends, and closes them. newHandler is
 // called once for each listener and worker before anything is read. The
 // handlers of one worker share its Output, and are called one after the other.
@@ -137,10 +140,20 @@ func (u *UDP) Run(ctx context.Context, newHandler func(listener, worker int, out
 		go w.run(ended)
 	}
 	left := len(workers)
-	select {
-	case <-ctx.Done():
-	case err = <-ended:
-		left--
+	nudge := time.NewTicker(nudgeEvery)
+	defer nudge.Stop()
+	for running := true; running; {
+		select {
+		case <-ctx.Done():
+			running = false
+		case err = <-ended:
+			left--
+			running = false
+		case <-nudge.C:
+			for _, w := range workers {
+				w.pace.nudge()
+			}
+		}
 	}
 	u.stopping.Store(true)
 	for _, w := range workers {

@@ -64,6 +64,13 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	} else {
 		r.pbx = newPeer(tb, "127.0.0.3")
 		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(r.pbx.addr))
+		for range 50 { // the port may be free for UDP alone
+			if err == nil {
+				break
+			}
+			r.pbx = newPeer(tb, "127.0.0.3")
+			l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(r.pbx.addr))
+		}
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -28,18 +28,31 @@ type nameserver struct {
 	byName  map[string]int // "A name"
 }
 
+// listenBoth finds a port that is free for UDP and for TCP: another process may hold the
+// one while the other is free.
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var err error
+	for range 50 {
+		var pc net.PacketConn
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			break
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			return pc, l
+		}
+		pc.Close()
+	}
+	t.Fatal(err)
+	return nil, nil
+}
+
 func startServer(t testing.TB, zone string) *nameserver {
 	t.Helper()
 	s := &nameserver{byName: map[string]int{}}
 	s.set(t, zone)
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := listenBoth(t)
 	s.addr = pc.LocalAddr().String()
 	for _, server := range []*dns.Server{{PacketConn: pc, Handler: s}, {Listener: l, Handler: s}} {
 		started, done := make(chan struct{}), make(chan struct{})

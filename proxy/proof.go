@@ -52,7 +52,7 @@ func (t *task) proofKey(kind byte, text []byte, addr netip.Addr) uint64 {
 	return t.s.key.Hash(h) &^ withQOP
 }
 
-// tagText is a To tag together with the dialog that it belongs to.
+// tagKey hashes a To tag together with the dialog and the address that it was sent to.
 func (t *task) tagKey(addr netip.Addr) uint64 {
 	m := &t.m
 	h := append(t.wire[:0], m.To.Tag.Of(m.Buf)...)
@@ -105,7 +105,7 @@ func (t *task) noteTag(addr netip.Addr) {
 	}
 }
 
-// proofNonce finds out where the nonce of the request's credentials comes from.
+// proveNonce finds out where the nonce of the request's credentials comes from.
 func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qop bool) {
 	key := t.proofKey('n', nonce, addr)
 	for i := range t.s.proofs.nonces {

@@ -36,7 +36,6 @@ type Conn struct {
 	listener int
 	exempt   bool
 
-	peer     atomic.Pointer[Conn]
 	value    atomic.Pointer[any]
 	draining atomic.Bool // CloseAfterFlush was called
 
@@ -69,12 +68,6 @@ func (c *Conn) Local() netip.AddrPort { return c.local }
 // Listener is the index of the listener that accepted the connection, or -1
 // for one that was dialled.
 func (c *Conn) Listener() int { return c.listener }
-
-// SetPeer pairs c with p; nil undoes it.
-func (c *Conn) SetPeer(p *Conn) { c.peer.Store(p) }
-
-// Peer is the connection that c is paired with, or nil.
-func (c *Conn) Peer() *Conn { return c.peer.Load() }
 
 // SetValue attaches a value to c.
 func (c *Conn) SetValue(v any) { c.value.Store(&v) }

@@ -87,27 +87,11 @@ func (s *stream) alive(c *netio.Conn, call string) {
 
 func runTCP(t testing.TB, cfg netio.TCPConfig, h *stream, addrs ...string) *netio.TCP {
 	t.Helper()
-	var list []netip.AddrPort
-	for _, a := range addrs {
-		list = append(list, addrPort(a))
-	}
-	tcp, err := netio.ListenTCP(cfg, list)
+	tcp, err := netio.ListenTCP(cfg, addrPorts(addrs))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- tcp.Run(ctx, h) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not return")
-		}
+	t.Cleanup(func() { // after Run has returned
 		if st := tcp.Stats(); st.Open != 0 {
 			t.Errorf("%d connections open after Run", st.Open)
 		}
@@ -115,6 +99,7 @@ func runTCP(t testing.TB, cfg netio.TCPConfig, h *stream, addrs ...string) *neti
 			t.Error(e)
 		}
 	})
+	runUntilEnd(t, func(ctx context.Context) error { return tcp.Run(ctx, h) })
 	return tcp
 }
 
@@ -253,8 +238,8 @@ func TestTCPConnIdentity(t *testing.T) {
 	if c.ID() == 0 || c.ID() >= 1<<48 || tcp.ByID(c.ID()) != c || tcp.ByID(c.ID()+1) != nil {
 		t.Errorf("ByID does not find connection %d alone", c.ID())
 	}
-	if c.Value() != nil || c.Peer() != nil {
-		t.Error("Value or Peer of a new connection is not nil")
+	if c.Value() != nil {
+		t.Error("Value of a new connection is not nil")
 	}
 	c.SetValue("v")
 	if c.SetValue(nil); c.Value() != nil {

@@ -214,14 +214,11 @@ func TestTCPDialPair(t *testing.T) {
 	edge.onMessage = func(c *netio.Conn, msg []byte) {
 		<-ready
 		if c.Listener() == -1 {
-			if c.Value() != "extra" {
-				t.Errorf("Value %v in Message", c.Value())
-			}
-			_ = c.Peer().Send(msg)
+			_ = c.Value().(*netio.Conn).Send(msg)
 			return
 		}
-		if c.Peer() == nil {
-			p, err := tcp.Dial(context.Background(), edge, netip.MustParseAddr("127.0.0.5"), far.LocalAddr(0), time.Second, "extra")
+		if c.Value() == nil {
+			p, err := tcp.Dial(context.Background(), edge, netip.MustParseAddr("127.0.0.5"), far.LocalAddr(0), time.Second, c)
 			if err != nil {
 				t.Error(err)
 				return
@@ -229,11 +226,10 @@ func TestTCPDialPair(t *testing.T) {
 			if p.Local().Addr() != netip.MustParseAddr("127.0.0.5") || p.Remote() != far.LocalAddr(0) || tcp.ByID(p.ID()) != p {
 				t.Errorf("local %s, remote %s", p.Local(), p.Remote())
 			}
-			c.SetPeer(p)
-			p.SetPeer(c)
+			c.SetValue(p)
 			pbxConns <- p
 		}
-		_ = c.Peer().Send(msg)
+		_ = c.Value().(*netio.Conn).Send(msg)
 	}
 	tcp = runTCP(t, netio.TCPConfig{IdleTimeout: time.Minute}, edge, "127.0.0.1:0")
 	close(ready)
@@ -246,7 +242,7 @@ func TestTCPDialPair(t *testing.T) {
 	}
 	phone.Close()
 	e := wait(t, edge.closed, "Closed of the phone's side")
-	e.c.Peer().CloseAfterFlush()
+	e.c.Value().(*netio.Conn).CloseAfterFlush()
 	if e := wait(t, pbx.closed, "Closed at the PBX"); !errors.Is(e.err, io.EOF) {
 		t.Errorf("PBX: closed with %v", e.err)
 	}

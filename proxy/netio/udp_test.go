@@ -36,14 +36,17 @@ func echo(listener, _ int, out *netio.Output) netio.DatagramHandler {
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
+func addrPorts(texts []string) (list []netip.AddrPort) {
+	for _, s := range texts {
+		list = append(list, addrPort(s))
+	}
+	return list
+}
+
 // runUDP listens and runs until the test has ended.
 func runUDP(t testing.TB, cfg netio.UDPConfig, f factory, addrs ...string) *netio.UDP {
 	t.Helper()
-	var list []netip.AddrPort
-	for _, a := range addrs {
-		list = append(list, addrPort(a))
-	}
-	u, err := netio.ListenUDP(cfg, list)
+	u, err := netio.ListenUDP(cfg, addrPorts(addrs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +55,14 @@ func runUDP(t testing.TB, cfg netio.UDPConfig, f factory, addrs ...string) *neti
 }
 
 func start(t testing.TB, u *netio.UDP, f factory) {
+	runUntilEnd(t, func(ctx context.Context) error { return u.Run(ctx, f) })
+}
+
+// runUntilEnd runs until the test ends, and waits until it has returned.
+func runUntilEnd(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- u.Run(ctx, f) }()
+	go func() { done <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		select {

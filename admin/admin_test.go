@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sipward/admin"
+	"sipward/admin/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -87,27 +87,9 @@ func (b *backend) Explain(address string) (admin.Explanation, error) {
 	return admin.Explanation{Standing: "stranger"}, b.note(admin.Peer{}, "explain", address)
 }
 
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func serve(t *testing.T, b admin.Backend) (socket string, log *buffer) {
+func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
 	t.Helper()
-	log = &buffer{}
+	log = new(logtest.Buffer)
 	socket = filepath.Join(t.TempDir(), "run", "control.sock")
 	s, err := admin.New(admin.Config{Socket: socket, Mode: 0o660, Backend: b, Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {

@@ -1,50 +1,27 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"sipward/admin/logtest"
 )
-
-// shown collects what a command prints while it runs.
-type shown struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *shown) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *shown) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // TestDemo plays the scripted round with the real sipward: a newcomer sees the main
 // job within ten seconds, and Ctrl-C ends it.
 func TestDemo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out := new(shown)
+	out := new(logtest.Buffer)
 	root := newRoot()
 	root.SetOut(out)
 	root.SetErr(out)
 	done := make(chan int, 1)
 	began := time.Now()
 	go func() { done <- execute(ctx, root, []string{"demo"}) }()
-	for !strings.Contains(out.String(), "Now you.") {
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("the round does not end:\n%s", out)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	out.Await(t, "Now you.", 30*time.Second)
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the round took %v", took)
 	}

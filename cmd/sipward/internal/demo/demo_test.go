@@ -1,7 +1,6 @@
 package demo_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -12,38 +11,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"sipward/admin/logtest"
 	"sipward/cmd/sipward/internal/demo"
 	"sipward/policy/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// output collects what is shown and tells when something certain has been.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func (o *output) await(t *testing.T, text string, limit time.Duration) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !strings.Contains(o.String(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q was not shown within %v:\n%s", text, limit, o.String())
-		}
-	}
-}
 
 // pipe stands for sipward where only the demonstration is tested: datagrams to the PBX and back,
 // each client with a socket of its own.
@@ -90,7 +63,7 @@ func pipe(ctx context.Context, s demo.Setup) error {
 }
 
 func TestRound(t *testing.T) {
-	var out output
+	var out logtest.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	begin := time.Now()
@@ -99,7 +72,7 @@ func TestRound(t *testing.T) {
 			return demo.Edge{Events: new(event.Bus), Run: func(ctx context.Context) error { return pipe(ctx, s) }}, nil
 		}})
 	}()
-	out.await(t, "Now you.", 30*time.Second)
+	out.Await(t, "Now you.", 30*time.Second)
 	took := time.Since(begin)
 	cancel()
 	if err := <-done; err != nil {
@@ -119,7 +92,7 @@ func TestRound(t *testing.T) {
 
 func TestStartFails(t *testing.T) {
 	want := errors.New("no such luck")
-	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(demo.Setup) (demo.Edge, error) { return demo.Edge{}, want }})
+	err := demo.Run(t.Context(), demo.Options{Out: new(logtest.Buffer), Start: func(demo.Setup) (demo.Edge, error) { return demo.Edge{}, want }})
 	if !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}
@@ -129,7 +102,7 @@ func TestStartFails(t *testing.T) {
 func TestPortIsSnatched(t *testing.T) {
 	var thief net.Listener
 	tries := 0
-	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(s demo.Setup) (demo.Edge, error) {
+	err := demo.Run(t.Context(), demo.Options{Out: new(logtest.Buffer), Start: func(s demo.Setup) (demo.Edge, error) {
 		if tries++; tries == 1 {
 			var err error
 			if thief, err = net.Listen("tcp", s.Listen.String()); err != nil {
@@ -149,7 +122,7 @@ func TestPortIsSnatched(t *testing.T) {
 
 func TestEdgeBreaksDown(t *testing.T) {
 	want := errors.New("broken")
-	err := demo.Run(t.Context(), demo.Options{Out: new(output), Start: func(demo.Setup) (demo.Edge, error) {
+	err := demo.Run(t.Context(), demo.Options{Out: new(logtest.Buffer), Start: func(demo.Setup) (demo.Edge, error) {
 		return demo.Edge{Events: new(event.Bus), Run: func(context.Context) error { return want }}, nil
 	}})
 	if !errors.Is(err, want) {
@@ -165,7 +138,7 @@ func TestPortInUse(t *testing.T) {
 	} // else somebody has it already
 	ctx, cancel := context.WithCancel(t.Context())
 	var got demo.Setup
-	err = demo.Run(ctx, demo.Options{Out: new(output), Start: func(s demo.Setup) (demo.Edge, error) {
+	err = demo.Run(ctx, demo.Options{Out: new(logtest.Buffer), Start: func(s demo.Setup) (demo.Edge, error) {
 		got = s
 		return demo.Edge{Events: new(event.Bus), Run: func(context.Context) error { cancel(); return nil }}, nil
 	}})

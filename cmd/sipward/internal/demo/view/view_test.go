@@ -4,13 +4,13 @@ import (
 	"context"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"sipward/admin/logtest"
 	"sipward/cmd/sipward/internal/demo/view"
 	"sipward/policy"
 	"sipward/policy/event"
@@ -18,28 +18,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 var scanner = netip.MustParseAddrPort("127.0.0.4:5060")
 
 func TestFloodIsGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out buffer
+		var out logtest.Buffer
 		v := view.New(&out, map[netip.Addr]string{scanner.Addr(): "scanner"})
 		var bus event.Bus
 		sub := bus.Subscribe(2000)
@@ -80,7 +63,7 @@ func TestFloodIsGathered(t *testing.T) {
 }
 
 func TestStrangersAreNotRemembered(t *testing.T) {
-	var out buffer
+	var out logtest.Buffer
 	v := view.New(&out, nil)
 	for i := range 5000 {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})

@@ -119,8 +119,8 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonUpstreamError:      {"upstream-error", "The PBX or the trunk could not be reached over the network."},
 
 	ReasonForeignVia:        {"foreign-via", "A response whose top Via is not sipward's own."},
-	ReasonStaleToken:        {"stale-token", "A token that sipward made, but whose flow no longer exists or whose key has been replaced."},
-	ReasonForgedToken:       {"forged-token", "A token that sipward did not make, or that was altered."},
+	ReasonStaleToken:        {"stale-token", "A token that sipward made, but whose flow no longer exists."},
+	ReasonForgedToken:       {"forged-token", "A token that does not verify: sipward did not make it, it was altered, or the key has been replaced since."},
 	ReasonUnmatchedResponse: {"unmatched-response", "A response that did not come from where its request was sent."},
 
 	ReasonOwnAck: {"own-ack", "The ACK to an answer that sipward itself gave; it ends here, the PBX knows nothing of the call."},

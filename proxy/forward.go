@@ -16,6 +16,9 @@ import (
 // record a route), where our own token names the other phone. A request without a To tag
 // is not inside a dialog: it would bypass the PBX.
 func (t *task) fromOutside(b *branch) {
+	if t.refuseForged() {
+		return
+	}
 	r := &t.route
 	if r.hops > 1 && !t.m.To.Tag.Empty() && r.last.Side == flow.Outside && !r.last.Follow {
 		if h, ok := t.hopTo(&r.last); ok {
@@ -49,6 +52,23 @@ func (t *task) fromOutside(b *branch) {
 	rr := via
 	rr.Kind = flow.KindRoute
 	t.transmit(&h, b, &via, &rr, nil)
+}
+
+// refuseForged refuses a stranger's request whose Route or Request-URI has a token that does
+// not verify: he made it up, or altered one. From a source in good standing it is a call of
+// before the key was replaced. Without the token its request still finds the PBX, as any
+// request does, and the call ends on both sides.
+func (t *task) refuseForged() bool {
+	if !t.route.forged && !t.forgedAlias(&t.m.URI) ||
+		t.s.engine.Standing(t.from.addr.Addr(), t.now) != policy.Stranger {
+		return false
+	}
+	if t.m.To.Tag.Empty() {
+		t.refuse(430, "Flow Failed", policy.ReasonForgedToken)
+	} else {
+		t.refuse(481, "Call/Transaction Does Not Exist", policy.ReasonForgedToken)
+	}
+	return true
 }
 
 // leadBack makes a REGISTER's Contacts, or with path: true its Path (RFC 3327),

@@ -11,7 +11,12 @@ import (
 func (t *task) response() {
 	m := &t.m
 	tok, payload, b, ok := t.ourVia(&m.Via)
-	if !ok {
+	switch {
+	case ok:
+	case t.forgedVia(&m.Via):
+		t.note(policy.Drop, policy.ReasonForgedToken, "")
+		return
+	default:
 		t.note(policy.Drop, policy.ReasonForeignVia, "")
 		return
 	}

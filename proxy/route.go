@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"sipward/proxy/flow"
 	"sipward/proxy/upstream/resolve"
 	"sipward/sip"
@@ -12,6 +14,9 @@ type routes struct {
 	// are the outermost of them.
 	hops        int
 	first, last flow.Token
+	// forged is set when a Route at our address had a user part that only a token of ours
+	// looks like, and that does not verify.
+	forged bool
 	// payload is that of last, in a buffer of its own.
 	payload []byte
 	// next is the URI that the request follows from here: of the first Route that is
@@ -24,7 +29,7 @@ type routes struct {
 // A doubled Record-Route comes back as two values with equal tokens and counts once.
 func (t *task) takeRoutes() sip.Fault {
 	m, r := &t.m, &t.route
-	r.hops, r.payload = 0, r.payload[:0]
+	r.hops, r.payload, r.forged = 0, r.payload[:0], false
 	r.nextSpan = m.RequestURI
 	r.next = m.URI
 	last := t.strictRoute()
@@ -38,9 +43,12 @@ func (t *task) takeRoutes() sip.Fault {
 		if fault != sip.OK {
 			return fault
 		}
-		if !t.takeToken(&v.URI) && !t.namesUs(&v.URI) {
-			r.next, r.nextSpan = v.URI, v.URISpan
-			return sip.OK
+		if !t.takeToken(&v.URI) {
+			if !t.namesUs(&v.URI) {
+				r.next, r.nextSpan = v.URI, v.URISpan
+				return sip.OK
+			}
+			r.forged = r.forged || flow.Resembles(v.URI.User.Of(m.Buf))
 		}
 		t.e.DeleteValue(m, it.Header, it.Value)
 	}
@@ -88,6 +96,18 @@ func (t *task) strictRoute() (last sip.Span) {
 	t.e.DeleteValue(m, end.Header, end.Value)
 	t.route.next, t.route.nextSpan = v.URI, v.URISpan
 	return end.Value
+}
+
+// forgedAlias reports whether a URI is at our address and has the form of an alias of ours,
+// but does not verify.
+func (t *task) forgedAlias(uri *sip.URI) bool {
+	user := uri.User.Of(t.m.Buf)
+	i := bytes.LastIndexByte(user, aliasMark)
+	if i < 0 || !flow.Resembles(user[i+1:]) || !t.namesUs(uri) {
+		return false
+	}
+	_, _, _, ok := t.alias(uri)
+	return !ok
 }
 
 // namesUs reports whether a URI's host and port are those of an endpoint of ours,

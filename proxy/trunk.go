@@ -63,6 +63,11 @@ func (t *task) toUs() {
 		t.answer(200, "OK", "")
 		return
 	}
+	user := t.m.URI.User.Of(t.m.Buf)
+	if flow.Resembles(user[bytes.LastIndexByte(user, aliasMark)+1:]) {
+		t.refuse(430, "Flow Failed", policy.ReasonForgedToken) // the contact of before the key was replaced
+		return
+	}
 	t.refuse(404, "Not Found", policy.ReasonNoRoute)
 }
 

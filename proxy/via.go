@@ -66,6 +66,15 @@ func (t *task) branchOf() (b branch) {
 	return b
 }
 
+// forgedVia reports whether a Via that ourVia does not verify has our address and a token.
+func (t *task) forgedVia(v *sip.Via) bool {
+	if _, found := v.Param(t.m.Buf, tokenParam); !found {
+		return false
+	}
+	a, ok := resolve.Numeric(v.Host.Of(t.m.Buf))
+	return ok && t.s.eps.isOurs(a, uint16(v.Port), t.from.local) || t.s.eps.advertises(v.SentBy.Of(t.m.Buf))
+}
+
 // ourVia reads a Via value as one of ours.
 func (t *task) ourVia(v *sip.Via) (tok flow.Token, payload []byte, b branch, ok bool) {
 	text := v.Branch.Value.Of(t.m.Buf)

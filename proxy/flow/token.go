@@ -55,6 +55,10 @@ type Token struct {
 
 const (
 	macSize = 8
+	// minBinary is a head and an IPv4 address with its port.
+	minBinary = 4 + 6 + macSize
+	// minText is the length of the shortest token as text.
+	minText = (minBinary*8 + 5) / 6
 	// MaxPayload is the most that a token can carry besides the flow, in bytes.
 	MaxPayload = 192
 	// maxBinary: head 4, address 16+2, local 16, connection 6, who 4.
@@ -133,12 +137,12 @@ func appendAddr(b []byte, a netip.Addr, flags byte) []byte {
 // appended to buf, which may be nil; with enough room in it nothing is allocated.
 // It reports false for everything that this key did not make.
 func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, payload []byte, ok bool) {
-	if len(text) > maxText || len(text) < 20 {
+	if len(text) > maxText || len(text) < minText {
 		return t, nil, false
 	}
 	var raw [maxBinary + 8]byte
 	b, err := encoding.AppendDecode(raw[:0], text)
-	if err != nil || len(b) < 4+6+macSize || Kind(b[0]>>6) != kind {
+	if err != nil || len(b) < minBinary || Kind(b[0]>>6) != kind {
 		return t, nil, false
 	}
 	body := b[:len(b)-macSize]
@@ -151,6 +155,23 @@ func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, p
 		return Token{}, nil, false
 	}
 	return t, append(buf, rest...), true
+}
+
+// Resembles reports whether text has the form of a token: its alphabet and a length that one
+// can have. What does, stands where a token of ours would, and does not [Key.Parse], was
+// forged, altered, or made with a key that has been replaced since.
+func Resembles(text []byte) bool {
+	if len(text) < minText || len(text) > maxText {
+		return false
+	}
+	for _, c := range text {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // parseHead reads the fields from authenticated bytes and returns the payload.

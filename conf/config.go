@@ -65,6 +65,8 @@ type Config struct {
 	Breaker Breaker
 	// Overload keeps strangers from crowding out the phones.
 	Overload Overload
+	// Kernel mirrors the bans into the kernel.
+	Kernel Kernel
 	// TCP holds the caps of stream connections.
 	TCP TCP
 	// UDP holds the shape of the datagram workers.

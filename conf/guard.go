@@ -143,4 +143,7 @@ type Overload struct {
 	// Strangers is how many messages per second all sources without good
 	// standing may send together. Zero: as many as sipward keeps up with.
 	Strangers int
+	// KernelStrangers is how many packets per second of theirs the kernel lets
+	// through to the ports. Zero: all.
+	KernelStrangers KernelLimit
 }

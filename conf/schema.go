@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 // after those above it.
 func schema() []key {
 	var keys []key
-	for _, part := range [][]key{pathKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), transportKeys(), serviceKeys()} {
+	for _, part := range [][]key{pathKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), serviceKeys()} {
 		keys = append(keys, part...)
 	}
 	return keys
@@ -148,6 +148,7 @@ func loadKeys() []key {
 		bind("flood.burst", "400", onReload, wholeNumber(1, 10_000_000), func(c *Config) *int { return &c.Flood.Burst }),
 		bind("flood.action", "drop", onReload, unread, func(c *Config) *Action { return &c.Flood.Action }),
 		bind("overload.strangers", "2000", onReload, wholeNumber(0, 10_000_000), func(c *Config) *int { return &c.Overload.Strangers }),
+		bind("overload.kernel_strangers", "0", onReload, kernelLimit(), func(c *Config) *KernelLimit { return &c.Overload.KernelStrangers }),
 		bind("breaker.bans_per_minute", "300", onReload, wholeNumber(0, 1_000_000), func(c *Config) *int { return &c.Breaker.BansPerMinute }),
 		bind("breaker.good_share", "10%", onReload, percent(), func(c *Config) *Percent { return &c.Breaker.GoodShare }),
 	}

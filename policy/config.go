@@ -35,12 +35,19 @@ type Config struct {
 
 	// What follows is read by New alone; a Reload does not change it.
 
-	Bans     Bans         // nil: nobody is banned; what would be banned is dropped for as long
-	Places   *ban.Places  // where accounts have registered from; nil: DistinctSources is off
-	Notify   func(Notice) // is told of each episode, beside Notices; must not wait; may be nil
-	Workers  int          // shards of the counters; 0: 1
-	Sources  int          // sources that each table remembers; 0: each table's own default
-	IPv6Bits int          // length of the IPv6 prefix that is one source; 0: 64
+	Bans   Bans         // nil: nobody is banned; what would be banned is dropped for as long
+	Places *ban.Places  // where accounts have registered from; nil: DistinctSources is off
+	Notify func(Notice) // is told of each episode, beside Notices; must not wait; may be nil
+	// Standing is told when a source comes into good standing because of a binding
+	// or a dialog, when that will last longer or shorter than was told, and when it
+	// has ended: until, Unix time in nanoseconds, is not in the future then. It
+	// may be a minute late, and until as much too long. It is called in the order of
+	// the changes of a source, from the packet path: it must not wait, nor call the
+	// engine. May be nil.
+	Standing func(source netip.Prefix, until int64)
+	Workers  int // shards of the counters; 0: 1
+	Sources  int // sources that each table remembers; 0: each table's own default
+	IPv6Bits int // length of the IPv6 prefix that is one source; 0: 64
 }
 
 // Bans is the ban table. A *ban.Table is one.

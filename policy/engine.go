@@ -59,7 +59,6 @@ func New(cfg Config) *Engine {
 		notify:    cfg.Notify,
 		keys:      newKeys(cfg.IPv6Bits),
 		counters:  NewCounters(cfg.Workers),
-		known:     newKnown(n),
 		guesses:   newGuesses(n),
 		probes:    newProbes(n),
 		setups:    newSetups(n),
@@ -70,13 +69,14 @@ func New(cfg Config) *Engine {
 		charging:  newCharging(),
 		notices:   notices{episodes: newTable(4096, func(until *int64, _ int64) int64 { return *until })},
 	}
+	e.known = newKnown(n, &e.keys, cfg.Standing)
 	e.gate = gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Good: standings{e}, Table: rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}})
 	e.rules.Store(compile(cfg))
 	return e
 }
 
 // DefaultSources is the number of sources that the tables remember unless told
-// otherwise. They take 62 MiB then.
+// otherwise. They take 64 MiB then.
 const DefaultSources = 1 << 16
 
 // Reload puts other rules in force; every count goes on from where it is.
@@ -151,7 +151,7 @@ func (e *Engine) Decide(r *Request, now int64) Decision {
 	if d.Verdict == Pass {
 		d.Reason = pass.Reason
 		if r.Dialog != 0 && r.Proven && string(r.Method) == "ACK" {
-			e.known.accept(e.keys.join(r.Dialog, 1), now)
+			e.known.accept(e.keys.join(r.Dialog, 1), s.addr, now)
 		}
 	}
 	return d
@@ -284,7 +284,7 @@ func (e *Engine) succeed(s *subject, o *Outcome) {
 			return
 		}
 		until := s.now + min(o.Expires, maxBinding/second)*second
-		place := e.known.grant(key, grant{source: s.source, until: until, proven: o.proven()}, s.now)
+		place := e.known.grant(key, grant{source: s.source, until: until, proven: o.proven()}, s.addr, s.now)
 		if place && e.places != nil {
 			e.places.Add(s.name(), e.keys.prefix(s.addr).Addr(), s.now)
 		}
@@ -307,7 +307,7 @@ func (e *Engine) observeDialog(s *subject, o *Outcome, proven bool) {
 		if !proven {
 			g.kind = grantOffer
 		}
-		e.known.grant(key, g, s.now)
+		e.known.grant(key, g, s.addr, s.now)
 	case "BYE":
 		e.known.end(key, s.now)
 	}
@@ -334,7 +334,7 @@ func (e *Engine) observePartner(s *subject, o *Outcome) {
 		if o.Expires > 0 {
 			until = s.now + min(o.Expires, maxBinding/second)*second
 		}
-		e.known.grant(e.keys.join(s.source, 1), grant{source: s.source, until: until, proven: true}, s.now)
+		e.known.grant(e.keys.join(s.source, 1), grant{source: s.source, until: until, proven: true}, s.addr, s.now)
 		return
 	}
 	e.observeDialog(s, o, true)
@@ -348,7 +348,7 @@ const carrierTime = 3600 * second
 // restart, so that a phone with a stale password does not get the others behind
 // its address banned before they have registered anew.
 func (e *Engine) Recall(addr netip.Addr, now int64) {
-	e.known.recall(e.keys.source(addr), now+recallTime, now)
+	e.known.recall(addr, now+recallTime, now)
 }
 
 const recallTime = 3600 * second

@@ -342,17 +342,23 @@ func TestKnownAgainstNaive(t *testing.T) {
 		until  int64
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		k := newKnown(64)
+		keys, told := newKeys(64), map[netip.Prefix]int64{}
+		k := newKnown(64, &keys, func(p netip.Prefix, until int64) { told[p] = until })
 		n := map[uint64]binding{}
+		addrs := map[uint64]netip.Addr{}
+		for i := range byte(4) {
+			addrs[keys.source(netipAddr(i))] = netipAddr(i)
+		}
+		sources := slices.SortedFunc(maps.Keys(addrs), func(a, b uint64) int { return addrs[a].Compare(addrs[b]) })
 		now := int64(time.Hour)
 		latest := map[uint64]int64{} // the latest end that was granted since a source had no grant
 		for i := range rapid.IntRange(1, 200).Draw(t, "steps") {
 			now += drawStep(t, 10*time.Second)
-			source := uint64(rapid.IntRange(1, 4).Draw(t, "source")) << 33
-			key := source | uint64(rapid.IntRange(1, 4).Draw(t, "key"))<<40
+			source := rapid.SampledFrom(sources).Draw(t, "source")
+			key := keys.join(source, uint64(rapid.IntRange(1, 4).Draw(t, "key")))
 			if rapid.IntRange(0, 2).Draw(t, "what") > 0 {
 				until := now + int64(rapid.IntRange(1, 60).Draw(t, "seconds"))*second
-				k.grant(key, grant{source: source, until: until, proven: true}, now)
+				k.grant(key, grant{source: source, until: until, proven: true}, addrs[source], now)
 				n[key] = binding{source, until}
 				latest[source] = max(latest[source], until)
 			} else {
@@ -365,11 +371,25 @@ func TestKnownAgainstNaive(t *testing.T) {
 				})
 				got := k.good(source, now)
 				if held && !got {
-					t.Fatalf("step %d: source %d holds a binding and is not in good standing", i, source>>33)
+					t.Fatalf("step %d: %v holds a binding and is not in good standing", i, addrs[source])
 				}
 				if got && latest[source] <= now {
-					t.Fatalf("step %d: source %d is in good standing longer than anything granted", i, source>>33)
+					t.Fatalf("step %d: %v is in good standing longer than anything granted", i, addrs[source])
 				}
+				until := told[keys.prefix(addrs[source])]
+				if got && until <= now {
+					t.Fatalf("step %d: %v is in good standing, and was told not to be", i, addrs[source])
+				}
+				if !got && until > now+tellAfter {
+					t.Fatalf("step %d: %v is told to be in good standing for %v, and is not", i, addrs[source], time.Duration(until-now))
+				}
+			}
+		}
+		listed := map[netip.Prefix]int64{}
+		k.each(now, func(p netip.Prefix, until int64) { listed[p] = until })
+		for _, source := range sources {
+			if until, ok := listed[keys.prefix(addrs[source])]; ok != k.good(source, now) || ok && until <= now {
+				t.Fatalf("%v is listed until %v (%v)", addrs[source], until, ok)
 			}
 		}
 		// When all have been ended, nobody is left.
@@ -447,7 +467,7 @@ func TestBytesPerEntry(t *testing.T) {
 		want float64
 	}{
 		{"guesses", e.guesses.proven.bytes(), 209},
-		{"known sources", e.known.sources.bytes(), 49},
+		{"known sources", e.known.sources.bytes(), 73},
 		{"known grants", e.known.grants.bytes(), 33},
 		{"few probes", e.probes.few.bytes(), 137},
 		{"many probes", e.probes.many.bytes(), 1553},

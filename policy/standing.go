@@ -62,6 +62,13 @@ func (e standings) Good(addr netip.Addr, now int64) bool {
 // quick and takes no lock.
 func (e *Engine) GoodSources() int { return int(e.known.held.Load()) }
 
+// EachGoodSource calls f with each source in good standing because of bindings and
+// dialogs, and with when it ends at the latest, as Config.Standing is told it: Unix
+// time in nanoseconds. f must not call the engine.
+func (e *Engine) EachGoodSource(now int64, f func(source netip.Prefix, until int64)) {
+	e.known.each(now, f)
+}
+
 // The sizes of the tables that only a PBX's consent fills. Strangers, however
 // many, cannot push anyone out of them.
 const (
@@ -79,7 +86,7 @@ const (
 // known holds who is in good standing: the sources, and the grants (bindings and
 // dialogs) that they owe it to.
 //
-// Memory: 49 bytes for a source and 33 for a grant. When a bucket is full, the
+// Memory: 73 bytes for a source and 33 for a grant. When a bucket is full, the
 // one whose standing ends first makes room, and before it one that may have been
 // forged by someone who holds a valid password.
 //
@@ -90,6 +97,8 @@ type known struct {
 	sources *table[good]
 	grants  *table[grant]
 	held    atomic.Int64 // sources in the table
+	keys    *keys
+	tell    func(netip.Prefix, int64) // Config.Standing
 }
 
 // good is a source in good standing.
@@ -97,7 +106,9 @@ type good struct {
 	bindings, dialogs       uint32
 	bindingsEnd, dialogsEnd int64
 	recalled                int64 // the end of a standing from before a restart
-	proven                  bool  // at least one grant went to a proven address
+	told                    int64 // the end that known.tell has been told of; 0: none
+	addr                    [16]byte
+	proven                  bool // at least one grant went to a proven address
 }
 
 // grant is one binding or dialog of a source.
@@ -119,7 +130,7 @@ const (
 	grantOffer
 )
 
-func newKnown(sources int) known {
+func newKnown(sources int, keys *keys, tell func(netip.Prefix, int64)) known {
 	rank := func(until int64, proven bool) int64 {
 		if !proven {
 			return until - math.MaxInt64/2
@@ -127,6 +138,7 @@ func newKnown(sources int) known {
 		return until
 	}
 	return known{
+		keys: keys, tell: tell,
 		sources: newTable(sources, func(g *good, _ int64) int64 { return rank(g.end(), g.proven) }),
 		grants:  newTable(sources*grantsPerGood, func(g *grant, _ int64) int64 { return rank(g.until, g.proven) }),
 	}
@@ -153,9 +165,9 @@ func (k *known) good(source uint64, now int64) bool {
 // placeHours is how often the place of a binding is written down.
 const placeHours = 12
 
-// grant puts a binding or a dialog in force. place says that it is time to write
+// grant puts a binding or a dialog of the source of addr in force. place says that it is time to write
 // down where it is.
-func (k *known) grant(key uint64, to grant, now int64) (place bool) {
+func (k *known) grant(key uint64, to grant, addr netip.Addr, now int64) (place bool) {
 	b := k.grants.lock(key)
 	g, old, lost := k.grants.replace(b, key, now)
 	if !lost {
@@ -177,14 +189,14 @@ func (k *known) grant(key uint64, to grant, now int64) (place bool) {
 		k.revoke(old, now)
 	}
 	if to.kind != grantOffer {
-		k.count(to, renewed, now)
+		k.count(to, addr, renewed, now)
 	}
 	return place
 }
 
-// accept puts the dialog of an offer in force: its caller has shown that he got
-// the answer.
-func (k *known) accept(key uint64, now int64) {
+// accept puts the dialog of an offer in force: its caller, at addr, has shown that
+// he got the answer.
+func (k *known) accept(key uint64, addr netip.Addr, now int64) {
 	b := k.grants.lock(key)
 	g := b.find(key)
 	if g == nil || g.kind != grantOffer || g.until <= now {
@@ -194,17 +206,67 @@ func (k *known) accept(key uint64, now int64) {
 	g.kind, g.proven = grantDialog, true
 	to := *g
 	b.mu.Unlock()
-	k.count(to, false, now)
+	k.count(to, addr, false, now)
+}
+
+// claim returns the source of addr in its locked bucket. Who makes room for it is no
+// longer in good standing.
+func (k *known) claim(s *bucket[good], source uint64, addr netip.Addr, now int64) *good {
+	v, evicted, lost := k.sources.replace(s, source, now)
+	if lost {
+		k.ended(&evicted, now)
+	} else if *v == (good{}) {
+		k.held.Add(1)
+	}
+	if k.keys.source(addr) == source { // the ACK to an offer may come from elsewhere
+		v.addr = addr.As16()
+	}
+	return v
+}
+
+// tellAfter is how much longer a standing is told to last than it does, so that not
+// each renewal has to be told of.
+const tellAfter = 60 * second
+
+// lasts tells how long a standing lasts, if that is longer than was told.
+func (k *known) lasts(g *good) {
+	if k.tell != nil && g.end() > g.told && g.addr != [16]byte{} {
+		g.told = g.end() + tellAfter
+		k.tell(k.prefix(g), g.told)
+	}
+}
+
+// ended tells that a standing has ended, if it was told to last longer.
+func (k *known) ended(g *good, now int64) {
+	if g.told > now {
+		k.tell(k.prefix(g), now)
+	}
+}
+
+func (k *known) prefix(g *good) netip.Prefix {
+	return k.keys.prefix(netip.AddrFrom16(g.addr).Unmap())
+}
+
+// each calls f with each source in good standing and how long it lasts at most.
+func (k *known) each(now int64, f func(netip.Prefix, int64)) {
+	for i := range k.sources.buckets {
+		b := &k.sources.buckets[i]
+		b.mu.Lock()
+		for j := range b.keys {
+			if g := &b.vals[j]; b.keys[j] != 0 && g.end() > now && g.addr != [16]byte{} {
+				g.told = g.end() + tellAfter
+				f(k.prefix(g), g.told)
+			}
+		}
+		b.mu.Unlock()
+	}
 }
 
 // count adds a grant to its source.
-func (k *known) count(to grant, renewed bool, now int64) {
+func (k *known) count(to grant, addr netip.Addr, renewed bool, now int64) {
 	s := k.sources.lock(to.source)
 	defer s.mu.Unlock()
-	v, _, lost := k.sources.replace(s, to.source, now)
-	if *v == (good{}) && !lost {
-		k.held.Add(1)
-	}
+	v := k.claim(s, to.source, addr, now)
 	n, end := v.count(to.kind)
 	if *end <= now {
 		*n = 0
@@ -214,6 +276,7 @@ func (k *known) count(to grant, renewed bool, now int64) {
 	}
 	*end = max(*end, to.until)
 	v.proven = v.proven || to.proven
+	k.lasts(v)
 }
 
 // end ends a binding or a dialog.
@@ -249,33 +312,40 @@ func (k *known) revoke(old grant, now int64) {
 		*end = 0
 	}
 	if v.end() <= now {
+		k.ended(v, now)
 		b.drop(old.source)
 		k.held.Add(-1)
 	}
 }
 
-// recall gives standing to a source that had it before a restart.
-func (k *known) recall(source uint64, until, now int64) {
+// recall gives standing to the source of addr, which had it before a restart.
+func (k *known) recall(addr netip.Addr, until, now int64) {
+	source := k.keys.source(addr)
 	b := k.sources.lock(source)
 	defer b.mu.Unlock()
-	v, _, lost := k.sources.replace(b, source, now)
-	if *v == (good{}) && !lost {
-		k.held.Add(1)
-	}
+	v := k.claim(b, source, addr, now)
 	v.recalled = max(v.recalled, until)
 	v.proven = true
+	k.lasts(v)
 }
 
-// sweep forgets the sources whose standing has ended, in one part of the table.
-// Nothing depends on it but the number of those held.
+// sweep forgets the sources whose standing has ended, in one part of the table, and
+// tells of those whose standing will end earlier than was told. No verdict depends
+// on it.
 func (k *known) sweep(part, parts int, now int64) {
 	for i := part; i < len(k.sources.buckets); i += parts {
 		b := &k.sources.buckets[i]
 		b.mu.Lock()
 		for j := range b.keys {
-			if b.keys[j] != 0 && b.vals[j].end() <= now {
-				b.keys[j], b.vals[j] = 0, good{}
+			switch g := &b.vals[j]; {
+			case b.keys[j] == 0:
+			case g.end() <= now:
+				k.ended(g, now)
+				b.keys[j], *g = 0, good{}
 				k.held.Add(-1)
+			case g.told > g.end()+2*tellAfter:
+				g.told = g.end() + tellAfter
+				k.tell(k.prefix(g), g.told)
 			}
 		}
 		b.mu.Unlock()

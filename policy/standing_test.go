@@ -566,3 +566,55 @@ func TestRestart(t *testing.T) {
 		}
 	}
 }
+
+// Config.Standing is told when a standing begins, when a dialog makes it longer, when it
+// is over sooner than was told, and when it ends, but not of each renewal.
+func TestStandingIsTold(t *testing.T) {
+	var told []string
+	cfg := simConfig()
+	start := int64(time.Hour)
+	cfg.Standing = func(p netip.Prefix, until int64) {
+		told = append(told, fmt.Sprintf("%v %v", p, time.Duration(until-start)))
+	}
+	e := policy.New(cfg)
+	f := newFlow(7, nil)
+	source := f.registration.Source.Addr().String() + "/32"
+	now := start
+	expect := func(what string, want ...string) {
+		t.Helper()
+		for i := range want {
+			want[i] = source + " " + want[i]
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%s: told %q, want %q", what, told, want)
+		}
+		told = nil
+	}
+	f.register(e, now)
+	expect("registered", "1h1m0s")
+	now += int64(time.Second)
+	f.register(e, now)
+	expect("registered again at once")
+	now += int64(30 * time.Minute)
+	f.register(e, now)
+	expect("registered again", "1h31m1s")
+	f.call(e, now)
+	expect("called", "12h31m1s")
+	f.hangUp(e, now)
+	expect("hung up")
+	for range 64 {
+		e.Tick(now)
+	}
+	expect("hung up, and some seconds later", "1h31m1s")
+	var listed []string
+	e.EachGoodSource(now, func(p netip.Prefix, until int64) { listed = append(listed, fmt.Sprintf("%v %t", p, until > now)) })
+	if want := []string{source + " true"}; !slices.Equal(listed, want) {
+		t.Errorf("in good standing are %v, want %v", listed, want)
+	}
+	f.registration.Expires = 0
+	f.register(e, now)
+	expect("unregistered", time.Duration(now-start).String())
+	e.Recall(netip.MustParseAddr("2001:db8:0:1:2::3"), now)
+	source = "2001:db8:0:1::/64"
+	expect("recalled", "1h31m1s")
+}

@@ -22,6 +22,7 @@ import (
 
 	"sipward/admin"
 	"sipward/admin/logtest"
+	"sipward/listsync/kernel"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -85,6 +86,16 @@ func (b *backend) RemoveEntry(l admin.List, address string) (admin.EntryChange, 
 
 func (b *backend) Explain(address string) (admin.Explanation, error) {
 	return admin.Explanation{Standing: "stranger"}, b.note(admin.Peer{}, "explain", address)
+}
+
+func (b *backend) Kernel(context.Context) kernel.Status { return kernel.Status{Strangers: 7} }
+
+func (b *backend) SyncKernel(context.Context) (kernel.Status, error) {
+	return kernel.Status{Resyncs: 3}, b.note(admin.Peer{}, "kernel sync")
+}
+
+func (b *backend) ClearKernel(context.Context) (kernel.Status, error) {
+	return kernel.Status{Reason: "cleared"}, b.note(admin.Peer{}, "kernel clear")
 }
 
 func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
@@ -273,6 +284,15 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.RemoveEntry(ctx, admin.Allow, "192.0.2.1"); err != nil || b.last() != "remove allow 192.0.2.1" {
 		t.Errorf("remove: %v, %s", err, b.last())
+	}
+	if k, err := c.Kernel(ctx); err != nil || k.Strangers != 7 {
+		t.Errorf("kernel %+v, %v", k, err)
+	}
+	if k, err := c.SyncKernel(ctx); err != nil || k.Resyncs != 3 || b.last() != "kernel sync" {
+		t.Errorf("kernel sync %+v, %v, %s", k, err, b.last())
+	}
+	if k, err := c.ClearKernel(ctx); err != nil || k.Reason != "cleared" || b.last() != "kernel clear" {
+		t.Errorf("kernel clear %+v, %v, %s", k, err, b.last())
 	}
 	gone := admin.NewClient(filepath.Join(t.TempDir(), "none.sock"))
 	if _, err := gone.Status(ctx); !errors.Is(err, admin.ErrUnreachable) {

@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"context"
 	"net/netip"
 	"time"
+
+	"sipward/listsync/kernel"
 )
 
 // Backend is the sipward that is controlled. Its methods are called by any
@@ -26,6 +29,12 @@ type Backend interface {
 	Entries(List) ([]Entry, error)
 	AddEntry(List, EntryRequest, Peer) (EntryChange, error)
 	RemoveEntry(list List, address string) (EntryChange, error)
+
+	// Kernel returns how the mirror of the bans is, with fresh counts. SyncKernel makes
+	// everything in the kernel anew, ClearKernel removes it until the next SyncKernel.
+	Kernel(context.Context) kernel.Status
+	SyncKernel(context.Context) (kernel.Status, error)
+	ClearKernel(context.Context) (kernel.Status, error)
 
 	// Explain tells everything that is known about a source.
 	Explain(address string) (Explanation, error)

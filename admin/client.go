@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"sipward/listsync/kernel"
 )
 
 // ErrUnreachable is wrapped when no sipward answers on the socket.
@@ -82,6 +84,24 @@ func (c *Client) AddEntry(ctx context.Context, list List, q EntryRequest) (Entry
 func (c *Client) RemoveEntry(ctx context.Context, list List, address string) (EntryChange, error) {
 	var done EntryChange
 	return done, c.do(ctx, http.MethodDelete, "/v1/"+string(list)+"?"+about(address), nil, &done)
+}
+
+// Kernel asks how the mirror of the bans is.
+func (c *Client) Kernel(ctx context.Context) (kernel.Status, error) {
+	var s kernel.Status
+	return s, c.do(ctx, http.MethodGet, "/v1/kernel", nil, &s)
+}
+
+// SyncKernel has everything in the kernel made anew.
+func (c *Client) SyncKernel(ctx context.Context) (kernel.Status, error) {
+	var s kernel.Status
+	return s, c.do(ctx, http.MethodPost, "/v1/kernel/sync", nil, &s)
+}
+
+// ClearKernel has everything of sipward removed from the kernel.
+func (c *Client) ClearKernel(ctx context.Context) (kernel.Status, error) {
+	var s kernel.Status
+	return s, c.do(ctx, http.MethodPost, "/v1/kernel/clear", nil, &s)
 }
 
 // Explain asks what is known about an address.

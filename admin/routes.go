@@ -26,6 +26,10 @@ func (s *Server) calls() map[string]map[string]call {
 		"/v1/allow":       {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
 		"/v1/deny":        {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
 		"/v1/explain":     {http.MethodGet: s.explain},
+
+		"/v1/kernel":       {http.MethodGet: s.kernel},
+		"/v1/kernel/sync":  {http.MethodPost: s.change("kernel sync", s.syncKernel)},
+		"/v1/kernel/clear": {http.MethodPost: s.change("kernel clear", s.clearKernel)},
 	}
 }
 
@@ -145,6 +149,20 @@ func (s *Server) explain(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.cfg.Backend.Explain(address)
+}
+
+func (s *Server) kernel(r *http.Request) (any, error) {
+	return s.cfg.Backend.Kernel(r.Context()), nil
+}
+
+func (s *Server) syncKernel(r *http.Request, _ Peer) (string, any, error) {
+	done, err := s.cfg.Backend.SyncKernel(r.Context())
+	return "", done, err
+}
+
+func (s *Server) clearKernel(r *http.Request, _ Peer) (string, any, error) {
+	done, err := s.cfg.Backend.ClearKernel(r.Context())
+	return "", done, err
 }
 
 // entryList and banList keep room beside the lists for what may be added later.

@@ -3,6 +3,8 @@ package admin
 import (
 	"net/netip"
 	"time"
+
+	"sipward/listsync/kernel"
 )
 
 // Status is what a running sipward says of itself.
@@ -33,6 +35,8 @@ type Status struct {
 	Bans    BanCounts `json:"bans"`
 	Breaker []Fuse    `json:"breaker"`
 	Store   Store     `json:"store"`
+	// Kernel is how the mirror of the bans is; its counts may be half a minute old.
+	Kernel kernel.Status `json:"kernel"`
 	// KnownPlaces holds the accounts that are let in from known places only.
 	KnownPlaces []string `json:"known_places"`
 	// Notices holds the latest notices to the administrator, oldest first.

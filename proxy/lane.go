@@ -29,6 +29,7 @@ type lane struct {
 type overload struct {
 	lanes  []*lane
 	fill   []func() float64
+	full   func() // Config.QueueFull; may be nil
 	static atomic.Int64 // messages per second, from the configuration; 0: none
 	// What the PBXes are asked and answer per second, smoothed; the controller's own.
 	asked, answered float64
@@ -101,7 +102,13 @@ func (o *overload) adapt(budget float64, d totals, seconds float64) float64 {
 	o.answered += (float64(d.answered)/max(seconds, 1e-3) - o.answered) * weight
 	behind := o.asked >= minAsked && o.answered < answeredLow*o.asked
 	for _, fill := range o.fill {
-		behind = behind || fill() > queueHigh
+		if fill() > queueHigh {
+			behind = true
+			if o.full != nil {
+				o.full()
+			}
+			break
+		}
 	}
 	if behind {
 		return max(min(budget, rate)/2, leastStrangers)

@@ -59,7 +59,9 @@ func TestOverloadPause(t *testing.T) {
 func TestOverloadQueue(t *testing.T) {
 	fill := 0.6
 	o := &overload{lanes: []*lane{new(lane)}, fill: []func() float64{func() float64 { return 0 }, func() float64 { return fill }}}
-	if b := o.adapt(math.Inf(1), totals{strangers: 10_000}, 0.1); b > 50_000 {
+	told := 0
+	o.full = func() { told++ }
+	if b := o.adapt(math.Inf(1), totals{strangers: 10_000}, 0.1); b > 50_000 || told != 1 {
 		t.Errorf("budget %.0f/s", b)
 	}
 	fill = 0

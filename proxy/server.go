@@ -48,6 +48,9 @@ type Config struct {
 	Engine   *policy.Engine
 	Pool     *upstream.Pool
 	Resolver *resolve.Resolver
+	// QueueFull is called, ten times a second at most, while a receive queue is more
+	// than half full. It must not wait; nil: nobody is told.
+	QueueFull func()
 	// Events shows each decision to whoever subscribes; nil shows nothing.
 	Events *event.Bus
 	Log    *slog.Logger
@@ -122,6 +125,7 @@ func New(cfg Config) (*Server, error) {
 	if s.events == nil {
 		s.events = new(event.Bus)
 	}
+	s.overload.full = cfg.QueueFull
 	for range len(eps.udp) * max(cfg.UDP.Workers, 1) {
 		s.overload.lanes = append(s.overload.lanes, new(lane))
 	}

@@ -111,6 +111,7 @@ func printProtection(w io.Writer, s *admin.Status) {
 			fmt.Fprintf(w, "BREAKER\tautomatic bans (%s) have stopped since %s: more than %d within a minute\n", f.Name, clock(f.Since), f.Limit)
 		}
 	}
+	fmt.Fprintf(w, "kernel\t%s\n", kernelLine(&s.Kernel))
 	for _, a := range s.KnownPlaces {
 		fmt.Fprintf(w, "attacked\t%s is let in only from where it has registered before\n", safe(a))
 	}

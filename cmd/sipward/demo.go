@@ -46,7 +46,8 @@ Everything stays on the loopback interface. Ctrl-C ends it.`,
 // demoEdge is the real sipward with the demonstration's configuration; what it has
 // to keep it keeps in dir.
 func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
-	text := fmt.Sprintf("%scontrol: {socket: %q}\nstate_dir: %q\n", s.YAML(), filepath.Join(dir, "control.sock"), dir)
+	// The name keeps it from a real sipward's sets, which would be taken for its own remains.
+	text := fmt.Sprintf("%scontrol: {socket: %q}\nstate_dir: %q\nkernel: {backend: none, name: sipwarddemo}\n", s.YAML(), filepath.Join(dir, "control.sock"), dir)
 	c, err := conf.Parse("demo", []byte(text), nil)
 	if err != nil {
 		return demo.Edge{}, err

@@ -37,6 +37,7 @@ func (e *edge) policyConfig(c *configuration) policy.Config {
 		Bans:              e.state.bans,
 		Places:            e.state.places,
 		Notify:            e.notices.put,
+		Standing:          e.mirror.standing,
 		Workers:           e.workers + 1,
 		IPv6Bits:          g.IPv6SourcePrefix,
 	}

@@ -64,6 +64,7 @@ type edge struct {
 	server   *proxy.Server
 	control  *admin.Server
 	state    *state
+	mirror   *mirror
 	notices  *notices
 	started  time.Time
 	workers  int
@@ -109,9 +110,15 @@ func (e *edge) build(events *event.Bus) error {
 	if err != nil {
 		return err
 	}
+	if e.mirror, err = newMirror(e.state, c.conf, log); err != nil {
+		return err
+	}
 	e.lists = c.lists.withCommands(e.state.store)
 	e.engine = policy.New(e.policyConfig(c))
 	e.recall(time.Now())
+	e.mirror.setLists(e.lists)
+	e.mirror.setGood(e.engine)
+	e.mirror.setLimit(c.conf.Overload)
 	if e.pool, err = upstream.New(poolConfig(c.conf, log)); err != nil {
 		return err
 	}
@@ -121,8 +128,8 @@ func (e *edge) build(events *event.Bus) error {
 		Inside:  proxyListeners(c.conf.Listen.Inside, nil),
 		UDP:     netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
 		TCP:     tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
-		Settings: settings(c),
-		Key:      key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
+		Settings: settings(c), QueueFull: e.mirror.queueFull,
+		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	})
 	if err != nil {
 		return err
@@ -156,6 +163,9 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
+	group.Go(func() error { return e.mirror.Run(work) })
+	group.Go(func() error { return e.mirror.followStandings(work, e.engine) })
+	group.Go(func() error { return e.mirror.limitStrangers(work) })
 	group.Go(func() error { return e.tick(work) })
 	group.Go(func() error { return e.pool.Run(work) })
 	group.Go(func() error { return e.server.Run(work) })
@@ -238,6 +248,7 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 		e.level.Set(next.conf.Log.Level)
 	}
 	e.apply(next)
+	e.mirror.setLimit(next.conf.Overload)
 	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
 	return done, nil
 }
@@ -247,6 +258,7 @@ func (e *edge) apply(c *configuration) {
 	e.config = c
 	e.lists = c.lists.withCommands(e.state.store)
 	e.engine.Reload(e.policyConfig(c))
+	e.mirror.setLists(e.lists)
 	e.server.Reload(settings(c))
 }
 

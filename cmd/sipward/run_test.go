@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,6 +41,9 @@ health: {probe: "off"}
 lists: {deny: [192.0.2.1]}
 `
 
+// noKernel keeps the tests from the kernel of the machine that they run on.
+const noKernel = "kernel: {backend: none, name: sipwardtest}"
+
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,6 +70,9 @@ func prepare(t *testing.T, more ...string) *running {
 	r := &running{t: t, dir: dir, config: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock"), port: freePort(t)}
 	r.notify = listenNotify(t, filepath.Join(dir, "notify"))
 	text := strings.ReplaceAll(minimal, ":0", fmt.Sprint(":", r.port))
+	if !slices.ContainsFunc(more, func(s string) bool { return strings.Contains(s, "kernel:") }) {
+		more = append(more, noKernel)
+	}
 	r.write(fmt.Sprintf("%scontrol: {socket: %s}\nstate_dir: %s\n%s", text, r.socket, dir, strings.Join(more, "\n")))
 	return r
 }

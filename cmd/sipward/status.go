@@ -78,6 +78,7 @@ func (e *edge) Status() admin.Status {
 	s.KnownPlaces = append([]string{}, e.engine.KnownPlaces()...)
 	s.Notices = noticesOf(e.engine.Notices(0))
 	s.Store = storeStatus(e.state.store.Health())
+	s.Kernel = e.mirror.Status()
 	for _, u := range st.UDP {
 		s.UDP = append(s.UDP, admin.UDP{
 			Listener: u.Addr.String(), Received: u.Packets, Sent: u.Sent,

@@ -8,6 +8,9 @@ import (
 // SetLists replaces the allow list and the deny list. What is in good standing
 // by configuration, such as trunks and the PBXes, belongs to allow.
 func (m *Mirror) SetLists(allow, deny []netip.Prefix) {
+	if m.off() {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for list, prefixes := range map[set][]netip.Prefix{allow4: allow, ban4: deny} {
@@ -31,6 +34,9 @@ func (m *Mirror) SetLists(allow, deny []netip.Prefix) {
 // nanoseconds; 0: for ever). A time that has passed ends its standing. It is
 // cheap enough to be called by whoever handles a PBX's answer.
 func (m *Mirror) Good(source netip.Prefix, until int64) {
+	if m.off() {
+		return
+	}
 	ended := until != 0 && until <= time.Now().UnixNano()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -40,6 +46,20 @@ func (m *Mirror) Good(source netip.Prefix, until int64) {
 			continue // one more in the lane of strangers
 		}
 		w.timed(Entry{p, until}, ended)
+	}
+	m.signal()
+}
+
+// SetGood makes entries the only sources in good standing, as Good does for each.
+func (m *Mirror) SetGood(entries []Entry) {
+	if m.off() {
+		return
+	}
+	byFamily := byFamily(entries)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for f := range byFamily {
+		m.wanted[good4+set(f)].resetTimed(byFamily[f])
 	}
 	m.signal()
 }
@@ -74,17 +94,23 @@ func elements(p netip.Prefix) []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(p.Addr(), 1), netip.PrefixFrom(upper, 1)}
 }
 
-// resetBans makes entries the only bans.
-func (m *Mirror) resetBans(entries []Entry) {
-	var byFamily [2]map[netip.Prefix]int64
-	for f := range byFamily {
-		byFamily[f] = make(map[netip.Prefix]int64, len(entries))
+// byFamily returns the elements of entries, of IPv4 and of IPv6, with their ends.
+func byFamily(entries []Entry) [2]map[netip.Prefix]int64 {
+	var all [2]map[netip.Prefix]int64
+	for f := range all {
+		all[f] = make(map[netip.Prefix]int64, len(entries))
 	}
 	for _, e := range entries {
 		for _, p := range elements(e.Prefix) {
-			byFamily[ban4.of(p)-ban4][p] = e.Until
+			all[ban4.of(p)-ban4][p] = e.Until
 		}
 	}
+	return all
+}
+
+// resetBans makes entries the only bans.
+func (m *Mirror) resetBans(entries []Entry) {
+	byFamily := byFamily(entries)
 	m.mu.Lock()
 	for f := range byFamily {
 		m.wanted[ban4+set(f)].resetTimed(byFamily[f])

@@ -64,6 +64,9 @@ func New(cfg Config) (*Mirror, error) {
 	return m, nil
 }
 
+// off says that there is nothing to mirror into, and so nothing to remember.
+func (m *Mirror) off() bool { return m.cfg.Backend == BackendNone }
+
 func (m *Mirror) signal() {
 	select {
 	case m.wake <- struct{}{}:
@@ -78,10 +81,10 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if m.cfg.Bans != nil {
+	if m.cfg.Bans != nil && !m.off() {
 		wg.Go(func() { m.follow(ctx) })
 	}
-	if m.cfg.Backend == BackendNone {
+	if m.off() {
 		m.clean("") // what another configuration has left, which nobody would lift a ban from
 		m.down(nil)
 	}
@@ -124,7 +127,7 @@ func (m *Mirror) work(now time.Time) time.Duration {
 	fed := m.fed
 	m.mu.Unlock()
 	switch {
-	case !fed || m.paused || m.cfg.Backend == BackendNone:
+	case !fed || m.paused || m.off():
 		return idle
 	case now.Before(m.retry):
 		return m.retry.Sub(now)

@@ -129,7 +129,7 @@ func (m *Mirror) ask(ctx context.Context, do func() error) error {
 // Sync makes everything in the kernel anew. It ends what Clear began.
 func (m *Mirror) Sync(ctx context.Context) error {
 	return m.ask(ctx, func() error {
-		if m.cfg.Backend == BackendNone {
+		if m.off() {
 			return errors.New("kernel: switched off by configuration")
 		}
 		m.mu.Lock()
@@ -164,6 +164,20 @@ func (m *Mirror) Check(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// Dropped reads from the kernel how many packets the rules have dropped.
+func (m *Mirror) Dropped(ctx context.Context) (bans, strangers uint64, err error) {
+	err = m.ask(ctx, func() error {
+		if m.backend == nil {
+			return errors.New("kernel: " + m.Status().Reason)
+		}
+		m.readDropped()
+		s := m.Status()
+		bans, strangers = s.DroppedBans, s.DroppedStrangers
+		return nil
+	})
+	return bans, strangers, err
 }
 
 // Clear takes all that is the mirror's out of the kernel, until Sync.

@@ -44,6 +44,7 @@ register: {hit_count: 10000, action: watch}
 invite: {rate_limit: 100000}
 enumeration: {accounts: 100000}
 control: {socket: %s}
+kernel: {backend: none, name: sipwardbench}
 state_dir: %s
 `
 

@@ -99,6 +99,9 @@ func (c Config) yaml(dir, socket string) string {
 	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
 	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))
 	b.WriteString("shutdown: {drain: 1s}\nlists: {}\n")
+	if !strings.Contains(c.Extra, "kernel:") {
+		b.WriteString("kernel: {backend: none}\n") // what user space does is to be seen
+	}
 	if !strings.Contains(c.Extra, "log:") {
 		b.WriteString("log: {level: debug}\n")
 	}

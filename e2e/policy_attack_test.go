@@ -196,6 +196,21 @@ func (a *attacker) answered(ids []string) int {
 	return n
 }
 
+// gotExactly fails unless so many of these requests have been answered, and no more. What follows the last of them
+// has been sent before.
+func (a *attacker) gotExactly(t *testing.T, ids []string, want int) {
+	t.Helper()
+	lab.Poll(t, patience, fmt.Sprintf("%d answers", want), func() error {
+		if n := a.answered(ids); n < want {
+			return fmt.Errorf("%d of %d requests are answered", n, len(ids))
+		}
+		return nil
+	})
+	if n := a.answered(ids); n != want {
+		t.Errorf("%d of %d requests were answered, want %d", n, len(ids), want)
+	}
+}
+
 // answer is the last one to a request, nil if there is none.
 func (a *attacker) answer(id string) []byte {
 	a.mu.Lock()

@@ -35,6 +35,12 @@ func (t *task) response() {
 		t.lane.answered.Add(1)
 	}
 	t.accountOf()
+	if h.conn != nil {
+		// The answer that gets its source banned is the last one that it gets: it must
+		// go out before the ban closes the connection.
+		h.conn.Pin()
+		defer h.conn.Unpin()
+	}
 	d := t.observed(&tok, payload, &b)
 	switch {
 	case d.Verdict != policy.Pass:

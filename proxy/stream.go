@@ -19,7 +19,6 @@ import (
 var (
 	errPeerClosed = errors.New("proxy: the other side closed its connection")
 	errClosing    = errors.New("proxy: connection is closing")
-	errRefused    = errors.New("proxy: source is refused")
 )
 
 // A stream is what we know of a connection; it is the netio.Conn's value.
@@ -81,7 +80,7 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 		addr: c.Remote(), side: st.side, conn: c,
 	}
 	if st.side == flow.Outside && !t.admitted() {
-		c.Close(errRefused)
+		c.CutOff(netio.ErrSourceClosed)
 		return
 	}
 	t.handle(msg)

@@ -122,15 +122,65 @@ func resetOnClose(fd uintptr) {
 func (c *Conn) CloseAfterFlush() { c.closeAfterFlush(nil) }
 
 func (c *Conn) closeAfterFlush(reason error) {
+	c.out.mu.Lock()
+	c.flushAndClose(reason, c.t.cfg.WriteTimeout)
+}
+
+// cutTime bounds how long a source that is cut off is still heard out: until it
+// has acknowledged what it was sent. Then its connection is reset.
+const cutTime = time.Second
+
+// CutOff closes c for a reason that tells against the other side: what was sent
+// before still goes out, and so does what whoever has pinned c sends before he
+// unpins it. No more messages are delivered then. It is over after a second, and
+// leaves nothing in the kernel. CutOff returns whether it was the first to close c.
+func (c *Conn) CutOff(reason error) bool {
 	o := &c.out
 	o.mu.Lock()
+	if o.closing || o.cut != nil {
+		o.mu.Unlock()
+		return false
+	}
+	if o.pins > 0 {
+		o.cut = reason
+		o.mu.Unlock()
+		return true
+	}
+	c.flushAndClose(reason, cutTime)
+	return true
+}
+
+// Pin makes CutOff wait until Unpin. It is for who is about to send something
+// that has to arrive although it may lead to the cut, and is brief: between the
+// two nothing waits.
+func (c *Conn) Pin() {
+	c.out.mu.Lock()
+	c.out.pins++
+	c.out.mu.Unlock()
+}
+
+// Unpin undoes a Pin.
+func (c *Conn) Unpin() {
+	o := &c.out
+	o.mu.Lock()
+	o.pins--
+	if o.pins > 0 || o.cut == nil {
+		o.mu.Unlock()
+		return
+	}
+	c.flushAndClose(o.cut, cutTime)
+}
+
+// flushAndClose is called with the lock of c.out, which it releases.
+func (c *Conn) flushAndClose(reason error, most time.Duration) {
+	o := &c.out
 	if o.closing {
 		o.mu.Unlock()
 		return
 	}
 	o.closing = true
 	o.reason = reason
-	o.until = time.Now().Add(c.t.cfg.WriteTimeout)
+	o.until = time.Now().Add(most)
 	flushed := !o.writing
 	if !flushed {
 		_ = c.d.SetWriteDeadline(o.until)
@@ -157,6 +207,8 @@ type outbound struct {
 	closed  bool
 	reason  error     // why it is closed
 	until   time.Time // when closing has to be done
+	pins    int       // see Pin
+	cut     error     // why it is to be cut off once nobody pins it
 
 	// One write at a time: Send's own under mu while no writer runs, else the
 	// writer's.

@@ -36,7 +36,7 @@ func (c *Conn) settle(now time.Time) {
 func (c *Conn) arm(t time.Time) {
 	c.in.armed = t
 	_ = c.d.SetReadDeadline(t)
-	if c.draining.Load() { // closeAfterFlush's deadline was perhaps undone
+	if c.draining.Load() { // flushAndClose's deadline was perhaps undone
 		_ = c.d.SetReadDeadline(time.Unix(1, 0))
 	}
 }

@@ -189,18 +189,22 @@ func (c *Conn) tryRead(fd uintptr) bool {
 }
 
 // discard reads until the other side closes, too. Closing with unread bytes
-// would be a reset, which may take from it what it has not read yet.
+// would be a reset, which may take from it what it has not read yet. If the other
+// side does not close in time, discard returns why the connection is closed.
 func (c *Conn) discard() error {
 	c.out.mu.Lock()
-	until := c.out.until
+	until, reason := c.out.until, c.out.reason
 	c.out.mu.Unlock()
 	in := &c.in
 	for {
 		in.start, in.end, in.n, in.err = 0, 0, 0, nil
 		_ = c.d.SetReadDeadline(until)
 		err := c.raw.Read(in.try)
-		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(until) {
-			continue // closeAfterFlush has woken us after we had set our own
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if time.Now().Before(until) {
+				continue // flushAndClose has woken us after we had set our own
+			}
+			return reason
 		}
 		if err != nil || in.err != nil || in.n == 0 {
 			return nil

@@ -184,12 +184,12 @@ func (t *TCP) ByID(id uint64) *Conn {
 	return c
 }
 
-// CloseSource cuts the connections of the sources that match off, and says
-// how many there were.
+// CloseSource cuts the connections of the sources that match off (see
+// Conn.CutOff), and says how many there were.
 func (t *TCP) CloseSource(match func(netip.Addr) bool) int {
 	n := 0
 	t.conns.each(func(c *Conn) {
-		if match(c.remote.Addr()) && c.Close(ErrSourceClosed) {
+		if match(c.remote.Addr()) && c.CutOff(ErrSourceClosed) {
 			n++
 		}
 	})

@@ -258,3 +258,52 @@ func TestTCPAcceptSurvivesEMFILE(t *testing.T) {
 		t.Errorf("got %.100q", got)
 	}
 }
+
+// TestTCPCutOffHearsOut: what is sent before a source is cut off, or while its
+// connection is pinned, arrives; what it sends itself is not delivered any more.
+func TestTCPCutOffHearsOut(t *testing.T) {
+	h := newStream()
+	const answer = "the last answer"
+	h.onMessage = func(c *netio.Conn, _ []byte) {
+		c.Pin()
+		if !c.CutOff(netio.ErrSourceClosed) || c.CutOff(netio.ErrSourceClosed) {
+			t.Error("not cut off once")
+		}
+		if err := c.Send([]byte(answer)); err != nil {
+			t.Errorf("Send while pinned: %v", err)
+		}
+		c.Unpin()
+		if err := c.Send([]byte("more")); !errors.Is(err, netio.ErrClosed) {
+			t.Errorf("Send after that: %v", err)
+		}
+	}
+	tcp := runTCP(t, netio.TCPConfig{}, h, "127.0.0.1:0")
+	for range 50 {
+		c := dial(t, "", tcp.LocalAddr(0))
+		write(t, c, options("x", 0)+options("y", 0)+options("z", 0)) // unread bytes make no reset
+		if got := ended(t, c); got != answer {
+			t.Fatalf("got %q, want %q", got, answer)
+		}
+		c.Close()
+		wait(t, h.messages, "message")
+		if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSourceClosed) {
+			t.Errorf("Closed with %v", e.err)
+		}
+	}
+	if len(h.messages) != 0 {
+		t.Errorf("%d messages were delivered after the cut", len(h.messages))
+	}
+}
+
+// TestTCPCutOffEnds: who does not close his end is reset after a second.
+func TestTCPCutOffEnds(t *testing.T) {
+	h := newStream()
+	tcp := runTCP(t, netio.TCPConfig{WriteTimeout: time.Hour}, h, "127.0.0.1:0")
+	open(t, h, "127.0.0.2", tcp)
+	begun := time.Now()
+	tcp.CloseSource(func(netip.Addr) bool { return true })
+	wait(t, h.closed, "Closed")
+	if took := time.Since(begun); took < 500*time.Millisecond || took > 5*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}

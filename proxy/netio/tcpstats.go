@@ -22,7 +22,7 @@ type TCPStats struct {
 	ClosedIdle    uint64
 	ClosedFault   uint64 // framing
 	ClosedSlow    uint64 // peer did not read
-	ClosedSource  uint64 // by CloseSource
+	ClosedSource  uint64 // of sources that were cut off
 }
 
 type tcpCounters struct {

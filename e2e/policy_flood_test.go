@@ -19,12 +19,11 @@ import (
 // attempts is how often the registered phones try something during a flood.
 const attempts = 80
 
-// full asks for floods as strong as the machine can make them, and for every attempt to succeed: for a machine that does
-// nothing else.
+// full asks for floods as strong as the machine can make them: for a machine that does nothing else.
 var full = os.Getenv("E2E_FULL") != ""
 
 // TestPolicyFlood: five registered phones register again and call while strangers flood sipward with requests that are well
-// formed. It does not run beside the other tests.
+// formed. Each of their attempts succeeds in time. It does not run beside the other tests.
 func TestPolicyFlood(t *testing.T) {
 	s := attacked(t, "log: {level: info}\n")
 	var phones []*phone.Phone
@@ -38,20 +37,20 @@ func TestPolicyFlood(t *testing.T) {
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 5060)
 		}, s.template("REGISTER", "Yealink SIP-T46S 66.86.0.15"))
 	})
-	one := netip.AddrPortFrom(lab.Phone(70), 5060)
-	rate := 60_000
+	scanner, repeated := 60_000, 60_000
 	if full {
-		rate = 300_000
+		scanner, repeated = 300_000, 100_000
+	}
+	from := func(n int) func(int) netip.AddrPort {
+		return func(int) netip.AddrPort { return netip.AddrPortFrom(lab.Phone(n), 5060) }
 	}
 	t.Run("friendly-scanner", func(t *testing.T) {
-		s.testUnderFlood(t, phones, rate, func(int) netip.AddrPort { return one }, s.template("OPTIONS", "friendly-scanner"))
+		s.testUnderFlood(t, phones, scanner, from(70), s.template("OPTIONS", "friendly-scanner"))
 	})
-	if full {
-		t.Run("repeated", func(t *testing.T) {
-			b := bytes.ReplaceAll(s.template("OPTIONS", "Yealink SIP-T46S 66.86.0.15"), []byte(idMark), []byte("1"))
-			s.testUnderFlood(t, phones, 100_000, func(int) netip.AddrPort { return netip.AddrPortFrom(lab.Phone(71), 5060) }, b)
-		})
-	}
+	t.Run("repeated", func(t *testing.T) {
+		b := bytes.ReplaceAll(s.template("OPTIONS", "Yealink SIP-T46S 66.86.0.15"), []byte(idMark), []byte("1"))
+		s.testUnderFlood(t, phones, repeated, from(71), b)
+	})
 }
 
 // idMark stands in a template where each message has an id of its own.
@@ -89,8 +88,27 @@ func flood(ctx context.Context, f *lab.Forger, rate int, to netip.AddrPort, from
 	return n, nil
 }
 
-// testUnderFlood counts which of the phones' attempts succeed within half a second.
+// limit is how long an attempt may take. A phone that has to repeat a message needs longer.
+const limit = 500 * time.Millisecond
+
+// testUnderFlood wants each of the phones' attempts to succeed in time. Where the machine itself, and not sipward, has
+// stood still meanwhile, it is tried once more.
 func (s *site) testUnderFlood(t *testing.T, phones []*phone.Phone, rate int, from func(int) netip.AddrPort, b []byte) {
+	for again := false; ; again = true {
+		ok, machine := s.underFlood(t, phones, rate, from, b)
+		if ok == attempts {
+			return
+		}
+		status := must[string](t)(s.sipward.CLI("status"))
+		if again || machine.slowest < stall {
+			t.Fatalf("%d of %d attempts succeeded\n%s", ok, attempts, status)
+		}
+		t.Logf("once more: the machine stood still, for %v\n%s", machine.slowest, status)
+	}
+}
+
+// underFlood counts which of the attempts succeed in time.
+func (s *site) underFlood(t *testing.T, phones []*phone.Phone, rate int, from func(int) netip.AddrPort, b []byte) (ok int, m machine) {
 	f := must[*lab.Forger](t)(s.Forger())
 	defer f.Close()
 	ctx, stop := context.WithCancel(t.Context())
@@ -106,31 +124,78 @@ func (s *site) testUnderFlood(t *testing.T, phones []*phone.Phone, rate int, fro
 		done <- result{n, err}
 	}()
 	time.Sleep(500 * time.Millisecond) // the flood is at its height before anything is measured
-	ok, slowest := 0, time.Duration(0)
+	watched := s.watch(t)
+	slowest := time.Duration(0)
 	for i := range attempts {
 		at := time.Now()
 		if err := attempt(t, phones, i); err != nil {
 			t.Log(err)
-		} else if took := time.Since(at); took <= 500*time.Millisecond {
+		} else if took := time.Since(at); took <= limit {
 			ok, slowest = ok+1, max(slowest, took)
 		} else {
 			t.Logf("attempt %d took %v", i, took)
 		}
 	}
+	m = watched()
 	stop()
 	r := <-done
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
-	t.Logf("%d of %d attempts within 500 ms, the slowest of them in %v, during %.0f messages a second",
-		ok, attempts, slowest.Round(time.Millisecond), float64(r.n)/time.Since(begun).Seconds())
-	// Where other programs take the processors away for a while, a phone may have to repeat a message, which takes 500 ms.
-	least := attempts * 9 / 10
-	if full {
-		least = attempts
-	}
-	if ok < least {
-		t.Errorf("%d of %d attempts succeeded, want %d\n%s", ok, attempts, least, must[string](t)(s.sipward.CLI("status")))
+	t.Logf("%d of %d attempts in time, the slowest of them in %v, during %.0f messages a second; %d echoes without sipward, the slowest in %v",
+		ok, attempts, slowest.Round(time.Millisecond), float64(r.n)/time.Since(begun).Seconds(), m.echoes, m.slowest.Round(time.Millisecond))
+	return ok, m
+}
+
+// machine is the control: what somebody has seen who asks a plain echo on the edge, beside sipward and not through it, over
+// the phones' wire, from the phones' process, and who is asked by nobody else.
+type machine struct {
+	echoes  int
+	slowest time.Duration
+}
+
+// stall is how long an echo takes only if the machine has given its processors to others: sipward's receive queues hold what
+// comes in that time.
+const stall = 50 * time.Millisecond
+
+// watch asks the echo every five milliseconds until the function that it gives is called, which says what was seen.
+func (s *site) watch(t *testing.T) func() machine {
+	t.Helper()
+	server := socket(t, s.Edge, netip.AddrPortFrom(lab.EdgeWAN, 0))
+	client := socket(t, s.WAN, netip.AddrPortFrom(lab.Phone(72), 0))
+	to := netip.MustParseAddrPort(server.LocalAddr().String())
+	go func() {
+		b := make([]byte, 16)
+		for {
+			n, from, err := server.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteToUDPAddrPort(b[:n], from)
+		}
+	}()
+	stop, done := make(chan struct{}), make(chan machine, 1)
+	go func() {
+		var m machine
+		b := make([]byte, 16)
+		for tick := time.NewTicker(5 * time.Millisecond); ; m.echoes++ {
+			select {
+			case <-stop:
+				tick.Stop()
+				done <- m
+				return
+			case <-tick.C:
+			}
+			at := time.Now()
+			_, _ = client.WriteToUDPAddrPort(b, to)
+			_ = client.SetReadDeadline(at.Add(limit)) // one that is lost counts as that slow
+			_, _ = client.Read(b)
+			m.slowest = max(m.slowest, time.Since(at))
+		}
+	}()
+	return func() machine {
+		close(stop)
+		return <-done
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"sipward/policy"
 	"sipward/policy/ban"
+	"sipward/policy/gate"
 )
 
 // Every guard with every action: who is banned, what passes, what is told.
@@ -83,11 +84,20 @@ func TestActions(t *testing.T) {
 		if banned != (kind == policy.ActionBan) || (d.Verdict == policy.Drop) != (kind == policy.ActionBan || kind == policy.ActionDrop) {
 			t.Errorf("malformed, %v: %+v, banned %v", kind, d, banned)
 		}
+		if want := map[policy.ActionKind]int{policy.ActionReject: 488}[kind]; d.Code != want || (d.Would != policy.ReasonNone) != watches {
+			t.Errorf("malformed, %v: %+v", kind, d)
+		}
+		told := len(s.told)
 		for range 10_000 {
-			s.e.Flooded(netip.MustParseAddrPort("192.0.2.3:5060"), policy.TCP, s.now)
+			if v := s.e.Flooded(netip.MustParseAddrPort("192.0.2.3:5060"), policy.TCP, s.now); watches != (v == gate.Pass) || watches == (v == gate.DropFlood) {
+				t.Fatalf("flood, %v: %v", kind, v)
+			}
 		}
 		if banned := s.banned("192.0.2.3") != nil; banned != (kind == policy.ActionBan) {
 			t.Errorf("flood, %v: banned %v", kind, banned)
+		}
+		if watches && (s.e.Would()["flood"] != 1 || len(s.told) != told+1 || s.told[told].Quiet != (kind == policy.ActionWatch)) {
+			t.Errorf("flood, %v: would %v, told %+v", kind, s.e.Would(), s.told[told:])
 		}
 	}
 }
@@ -113,7 +123,7 @@ func TestAllowListBeatsAll(t *testing.T) {
 			}
 		}
 		d := s.e.Malformed(netip.MustParseAddrPort(src), policy.TCP, "bare-cr", s.now)
-		if d.Verdict != policy.Reject || d.Code != 400 {
+		if d.Verdict != policy.Reject || d.Code != 0 {
 			t.Fatalf("malformed: %+v", d)
 		}
 		s.e.Flooded(netip.MustParseAddrPort(src), policy.TCP, s.now)

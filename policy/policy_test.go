@@ -118,7 +118,7 @@ func TestMalformed(t *testing.T) {
 	cfg := policy.Config{Malformed: policy.Malformed{Threshold: 3}, Sources: 100}
 	e := policy.New(cfg)
 	bad, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	answer := policy.Decision{Verdict: policy.Reject, Reason: policy.ReasonMalformed, Code: 400}
+	answer := policy.Decision{Verdict: policy.Reject, Reason: policy.ReasonMalformed}
 	silence := policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonMalformed}
 	now := int64(time.Hour)
 	check := func(what string, src netip.Addr, want policy.Decision) {

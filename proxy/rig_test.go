@@ -46,8 +46,9 @@ type rigOptions struct {
 	key    *flow.Key
 	path   bool
 	trunks []string
-	shared bool // no inside listeners
-	old    *rig // a rig to replace: same addresses, same PBX, same key
+	shared bool                 // no inside listeners
+	old    *rig                 // a rig to replace: same addresses, same PBX, same key
+	policy func(*policy.Config) // changes what the engine goes by
 }
 
 func newRig(tb testing.TB, o rigOptions) *rig {
@@ -82,7 +83,11 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 		trunks = append(trunks, iplist.Entry{Prefix: netip.MustParsePrefix(t)})
 	}
 	set := iplist.New(trunks)
-	r.engine = policy.New(policy.Config{Trunks: set, Workers: 3, Flood: policy.Flood{Rate: 1e6, Burst: 1e6}, Malformed: policy.Malformed{Threshold: 20, Period: time.Minute}})
+	rules := policy.Config{Trunks: set, Workers: 3, Flood: policy.Flood{Rate: 1e6, Burst: 1e6}, Malformed: policy.Malformed{Threshold: 20, Period: time.Minute}}
+	if o.policy != nil {
+		o.policy(&rules)
+	}
+	r.engine = policy.New(rules)
 	var err error
 	r.pool, err = upstream.New(upstream.Config{PBXes: []upstream.Target{{Address: r.pbx.addr, Weight: 1}}, Interval: -1})
 	if err != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/netip"
 
 	"sipward/policy"
@@ -92,14 +93,15 @@ func (t *task) handle(b []byte) {
 	}
 }
 
-// malformed counts a refused message by its source and answers 400 where an
-// answer can be addressed and the source has not used up its patience.
+// malformed counts a refused message by its source and answers it where an answer
+// can be addressed and the policy wants one.
 func (t *task) malformed(fault sip.Fault) {
 	if t.from.side == flow.Outside {
 		d := t.s.engine.Malformed(t.from.addr, t.from.ep.transport, fault.String(), t.now)
 		t.note(d.Verdict, d.Reason, fault.String())
 		if d.Verdict == policy.Reject && t.m.Answerable() {
-			t.answer(fault.Code(), reasonPhrase(fault.Code()), fault.String())
+			code := cmp.Or(d.Code, fault.Code())
+			t.answer(code, reasonPhrase(code), fault.String())
 		}
 		return
 	}

@@ -70,10 +70,10 @@ func (t *task) classifyOutside() bool {
 // admitted asks the gate about a message from outside.
 func (t *task) admitted() bool {
 	t.from.gate = t.s.engine.Gate().Check(t.from.addr.Addr(), t.now)
+	if t.from.gate == gate.DropFlood {
+		t.from.gate = t.s.engine.Flooded(t.from.addr, t.from.ep.transport, t.now)
+	}
 	if !t.from.gate.Pass() {
-		if t.from.gate == gate.DropFlood {
-			t.s.engine.Flooded(t.from.addr, t.from.ep.transport, t.now)
-		}
 		d := policy.FromGate(t.from.gate)
 		t.note(d.Verdict, d.Reason, "")
 		return false

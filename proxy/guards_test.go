@@ -1,0 +1,67 @@
+package proxy_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"sipward/policy"
+	"sipward/sip/siptest"
+)
+
+// TestMalformedRejected: beyond the count a malformed message is answered with the code of
+// the action, before that with the one that names the fault.
+func TestMalformedRejected(t *testing.T) {
+	r := newRig(t, rigOptions{policy: func(c *policy.Config) {
+		c.Malformed = policy.Malformed{Threshold: 2, Action: policy.Action{Kind: policy.ActionReject, Code: 480}}
+	}})
+	phone := newPeer(t, "127.0.1.1")
+	msg := strings.Replace(string(siptest.Invite(siptest.Options{Via: phone.addr.String()})), "SIP/2.0\r\nVia", "SIP/3.0\r\nVia", 1)
+	for i, want := range []string{"SIP/2.0 505 Version Not Supported", "SIP/2.0 505 Version Not Supported", "SIP/2.0 480 Temporarily Unavailable"} {
+		phone.send(r.outside, []byte(msg))
+		m, _ := phone.receive()
+		if got := string(m.Buf[:bytes.IndexByte(m.Buf, '\r')]); got != want {
+			t.Errorf("answer %d is %q, want %q", i, got, want)
+		}
+	}
+	r.expectCount(policy.ReasonMalformed, 3)
+	r.pbx.silent()
+}
+
+// TestFloodWatched: a flood limit that only watches stops nobody, over either transport.
+func TestFloodWatched(t *testing.T) {
+	for _, kind := range []policy.ActionKind{policy.ActionWatch, policy.ActionNotify, policy.ActionDrop} {
+		t.Run(kind.String(), func(t *testing.T) {
+			r := newRig(t, rigOptions{policy: func(c *policy.Config) {
+				c.Flood = policy.Flood{Rate: 0.001, Burst: 1, Action: policy.Action{Kind: kind}}
+			}})
+			phone := newPeer(t, "127.0.1.1")
+			for i := range 3 {
+				phone.send(r.outside, siptest.Request("OPTIONS", siptest.Options{Via: phone.addr.String(), CallID: fmt.Sprint("flood-", i)}))
+				if kind != policy.ActionDrop || i == 0 {
+					r.pbx.receive()
+				}
+			}
+			if kind == policy.ActionDrop {
+				r.expectCount(policy.ReasonFlood, 2)
+				r.pbx.silent()
+				return
+			}
+			if n := r.count(policy.ReasonFlood); n != 0 {
+				t.Errorf("%d messages dropped", n)
+			}
+			if n := r.engine.Would()["flood"]; n != 1 {
+				t.Errorf("recorded %d times, want once", n)
+			}
+			l := dialLine(t, "127.0.1.1", r.tcp)
+			for i := range 3 {
+				l.send(siptest.Request("OPTIONS", siptest.Options{Transport: "TCP", Via: l.local(), CallID: fmt.Sprint("tcp-", i)}))
+			}
+			pbx := acceptPBX(r)
+			for range 3 {
+				pbx.receive()
+			}
+		})
+	}
+}

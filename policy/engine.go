@@ -239,12 +239,12 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
 
 // tells says whether a response could tell accounts that exist from those that
-// do not.
+// do not. A challenge does not: it is what all the others are made to look like.
 func tells(o *Outcome) bool {
 	if m := string(o.Method); m != "REGISTER" && m != "INVITE" {
 		return false
 	}
-	return refuses(o.Status)
+	return refuses(o.Status) && o.Status != 401 && o.Status != 407
 }
 
 // refuses says whether a status says that the account, or the one who claims it,

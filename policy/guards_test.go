@@ -146,8 +146,8 @@ func TestUniform(t *testing.T) {
 		off     bool
 		uniform bool
 	}{
-		{"REGISTER", 401, false, false, true}, {"REGISTER", 403, false, false, true}, {"REGISTER", 404, false, false, true},
-		{"INVITE", 407, false, false, true}, {"INVITE", 404, false, false, true}, {"INVITE", 604, false, false, true},
+		{"REGISTER", 401, false, false, false}, {"REGISTER", 403, false, false, true}, {"REGISTER", 404, false, false, true},
+		{"INVITE", 407, false, false, false}, {"INVITE", 404, false, false, true}, {"INVITE", 604, false, false, true},
 		{"REGISTER", 200, false, false, false}, {"REGISTER", 503, false, false, false}, {"REGISTER", 423, false, false, false},
 		{"INVITE", 486, false, false, false}, {"INVITE", 180, false, false, false}, {"OPTIONS", 404, false, false, false},
 		{"REGISTER", 404, true, false, false}, {"REGISTER", 404, false, true, false},

@@ -148,7 +148,7 @@ func (e *Engine) settle(s *subject, o *Outcome, accepted bool) {
 func weigh(o *Outcome) (weight uint8, proven bool) {
 	switch o.Status {
 	case 401, 407:
-		if o.HasCredentials && !o.Stale {
+		if o.HasCredentials && !o.Unjudged && !o.Stale {
 			return 1, o.Nonce == NonceIssued
 		}
 	case 403, 404:

@@ -51,6 +51,7 @@ type answer struct {
 	stale   bool
 	after   time.Duration
 	none    bool // nothing is ever heard
+	other   bool // it asks for credentials of the other kind
 }
 
 // fate is what became of a request: what was decided about it, and the status of
@@ -202,7 +203,7 @@ func (s *sim) send(m msg, done func(fate)) {
 		o := policy.Outcome{
 			Source: r.Source, Transport: r.Transport, Method: r.Method, Status: a.status, Account: r.Account,
 			Target: r.Target, HasCredentials: r.HasCredentials, Nonce: r.Nonce, Proven: r.Proven, InDialog: r.InDialog,
-			Transaction: r.Transaction, Credentials: r.Credentials, Stale: a.stale, Expires: a.expires, Dialog: m.dialog,
+			Transaction: r.Transaction, Credentials: r.Credentials, Stale: a.stale, Unjudged: a.other && r.HasCredentials, Expires: a.expires, Dialog: m.dialog,
 			Text: shown(m.method),
 		}
 		f := fate{Decision: d}

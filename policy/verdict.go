@@ -168,6 +168,10 @@ type Outcome struct {
 	Transaction uint64
 	Credentials uint64
 
+	// Unjudged says that a challenge asks for other credentials than the request
+	// carried, a proxy's and not a server's or the other way round (RFC 3261 §22.2,
+	// §22.3), so that nobody has looked at those.
+	Unjudged bool
 	// Stale says that a challenge carries stale=true: the password was right and
 	// the nonce old (RFC 7616 §3.3).
 	Stale bool

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"sipward/policy"
 	"sipward/sip/siptest"
@@ -61,6 +62,46 @@ func TestFloodWatched(t *testing.T) {
 			pbx := acceptPBX(r)
 			for range 3 {
 				pbx.receive()
+			}
+		})
+	}
+}
+
+// TestCredentialsOfTheOtherKind: credentials that the challenge does not ask for were not
+// judged by whoever challenges, so they are no failure, and no guess that waits.
+func TestCredentialsOfTheOtherKind(t *testing.T) {
+	const www, proxy = `WWW-Authenticate: Digest realm="example.com", nonce="n1"`, `Proxy-Authenticate: Digest realm="example.com", nonce="n1"`
+	for i, tc := range []struct {
+		has, answer string
+		challenges  []string
+		failures    int
+	}{
+		{"Authorization", "407 Proxy Authentication Required", []string{proxy}, 0},
+		{"Proxy-Authorization", "401 Unauthorized", []string{www}, 0},
+		{"Authorization", "401 Unauthorized", []string{www}, 5},
+		{"Proxy-Authorization", "407 Proxy Authentication Required", []string{proxy}, 5},
+		{"Authorization", "407 Proxy Authentication Required", []string{proxy, www}, 5},
+	} {
+		t.Run(fmt.Sprintf("%s-%.3s-%d", tc.has, tc.answer, len(tc.challenges)), func(t *testing.T) {
+			r := newRig(t, rigOptions{policy: func(c *policy.Config) { c.Register = policy.Register{HitCount: 5} }})
+			phone := newPeer(t, "127.0.1.1")
+			credentials := tc.has + ": " + siptest.Auth("alice", "example.com", "n0", "sip:example.com")
+			n := 8
+			if tc.failures > 0 {
+				n = tc.failures
+			}
+			for call := range n {
+				phone.send(r.outside, siptest.Register(siptest.Options{Via: phone.addr.String(), CallID: fmt.Sprintf("kind-%d-%d", i, call), Headers: []string{credentials}}))
+				m, _ := r.pbx.receive()
+				r.pbx.send(r.inside, respond(m, tc.answer, tc.challenges...))
+				phone.receive()
+			}
+			failed := 0
+			for _, c := range r.engine.Explain(phone.addr.Addr(), time.Now().UnixNano()).Counts {
+				failed += c.Count
+			}
+			if failed != tc.failures {
+				t.Errorf("%d failures and waiting guesses, want %d", failed, tc.failures)
 			}
 		})
 	}

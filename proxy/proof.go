@@ -168,9 +168,10 @@ func better(a, b policy.Nonce) bool {
 // a byte of flags, with credentials the hash of them, and for OPTIONS whom it asked for.
 const (
 	stampNonce       = 0b0000_0011
-	stampCredentials = 1 << 2
+	stampCredentials = 1 << 2 // an Authorization header
 	stampProven      = 1 << 3
 	stampInDialog    = 1 << 4
+	stampProxy       = 1 << 5 // a Proxy-Authorization header
 	maxStampTarget   = 64
 )
 
@@ -178,8 +179,11 @@ const (
 func (t *task) stamp() []byte {
 	r := &t.req
 	flags := byte(r.Nonce) & stampNonce
-	if r.HasCredentials {
+	if t.m.Has(sip.HeaderAuthorization) {
 		flags |= stampCredentials
+	}
+	if t.m.Has(sip.HeaderProxyAuthorization) {
+		flags |= stampProxy
 	}
 	if r.Proven {
 		flags |= stampProven
@@ -204,7 +208,8 @@ func (t *task) unstamp(payload []byte) {
 	}
 	o, flags := &t.outcome, payload[0]
 	o.Nonce = policy.Nonce(flags & stampNonce)
-	o.HasCredentials = flags&stampCredentials != 0
+	o.HasCredentials = flags&(stampCredentials|stampProxy) != 0
+	o.Unjudged = o.HasCredentials && challenging(t.m.Status) && !t.asksFor(flags)
 	o.Proven = flags&stampProven != 0
 	o.InDialog = flags&stampInDialog != 0
 	payload = payload[1:]
@@ -214,6 +219,14 @@ func (t *task) unstamp(payload []byte) {
 	}
 	t.stamped = append(t.stamped[:0], payload...)
 	o.Target = t.stamped
+}
+
+// asksFor reports whether the challenge at hand asks for credentials that its request
+// carried; a challenge may come from several who want some (RFC 3261 §16.7 step 7). One
+// without a header for them is taken for the answer to whatever there was.
+func (t *task) asksFor(flags byte) bool {
+	server, proxy := t.m.Has(sip.HeaderWWWAuthenticate), t.m.Has(sip.HeaderProxyAuthenticate)
+	return server && flags&stampCredentials != 0 || proxy && flags&stampProxy != 0 || !server && !proxy
 }
 
 // transaction is our branch as the policy's transaction.

@@ -46,7 +46,7 @@ func (t *task) response() {
 	case d.Verdict != policy.Pass:
 		t.note(d.Verdict, d.Reason, "")
 		return
-	case d.Uniform && !challenging(m.Status) && t.sendUniform(&h, &tok):
+	case d.Uniform && t.sendUniform(&h, &tok):
 		t.note(policy.Pass, policy.ReasonUniform, "")
 		return
 	}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -49,6 +50,8 @@ type rigOptions struct {
 	shared bool                 // no inside listeners
 	old    *rig                 // a rig to replace: same addresses, same PBX, same key
 	policy func(*policy.Config) // changes what the engine goes by
+	// nameServer knows the trunks' names; "": nobody answers.
+	nameServer string
 }
 
 func newRig(tb testing.TB, o rigOptions) *rig {
@@ -93,7 +96,7 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	resolver := resolve.New(resolve.Config{Servers: []string{"127.0.0.1:9"}}) // nobody answers there
+	resolver := resolve.New(resolve.Config{Servers: []string{cmp.Or(o.nameServer, "127.0.0.1:9")}}) // port 9: nobody answers
 	cfg := proxy.Config{
 		Outside:  []proxy.Listener{{Transport: policy.UDP, Addr: out}, {Transport: policy.TCP, Addr: outTCP}},
 		Inside:   []proxy.Listener{{Transport: policy.UDP, Addr: in}, {Transport: policy.TCP, Addr: inTCP}},

@@ -100,6 +100,7 @@ type Server struct {
 	trunks   trunkConns
 	tasks    sync.Pool
 	slow     chan struct{}
+	knocks   chan struct{}
 
 	ctx        context.Context // of Run; dials and look-ups end with it
 	background sync.WaitGroup
@@ -120,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, eps: eps, key: cfg.Key, engine: cfg.Engine, pool: cfg.Pool,
 		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
-		slow: make(chan struct{}, slowLane), proofs: newProofs(),
+		slow: make(chan struct{}, slowLane), knocks: make(chan struct{}, maxKnocks), proofs: newProofs(),
 	}
 	if s.events == nil {
 		s.events = new(event.Bus)

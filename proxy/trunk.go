@@ -90,7 +90,7 @@ func (t *task) hopToURI(uri *sip.URI, b *branch) (h hop, ok, wait bool) {
 		if !hit {
 			return h, false, true
 		}
-		return t.hopToTarget(target.Addr, stream)
+		return t.hopToTarget(target.Addr, stream, host)
 	}
 	ctx, cancel := context.WithTimeout(t.s.ctx, t.s.cfg.LookupTimeout)
 	defer cancel()
@@ -99,15 +99,15 @@ func (t *task) hopToURI(uri *sip.URI, b *branch) (h hop, ok, wait bool) {
 		return h, false, false
 	}
 	for _, target := range targets {
-		if h, ok, _ = t.hopToTarget(target.Addr, stream); ok {
+		if h, ok, _ = t.hopToTarget(target.Addr, stream, host); ok {
 			return h, true, false
 		}
 	}
 	return h, false, false
 }
 
-// hopToTarget makes the hop to one address of a trunk.
-func (t *task) hopToTarget(addr netip.AddrPort, stream bool) (h hop, ok, wait bool) {
+// hopToTarget makes the hop to one address of a trunk, that of host.
+func (t *task) hopToTarget(addr netip.AddrPort, stream bool, host []byte) (h hop, ok, wait bool) {
 	ep := t.s.eps.find(stream, flow.Outside, addr.Addr())
 	if ep == nil {
 		return h, false, false
@@ -117,8 +117,11 @@ func (t *task) hopToTarget(addr netip.AddrPort, stream bool) (h hop, ok, wait bo
 		if h.local, ok = t.s.localTo(ep, addr.Addr()); !ok {
 			return h, false, false
 		}
-		if t.m.Method != sip.MethodAck {
-			t.s.resolver.Sent(addr, t.now)
+		if t.m.Method == sip.MethodAck || !t.s.resolver.Sent(addr, t.now) {
+			return h, true, false
+		}
+		if _, alone := resolve.Numeric(host); !alone {
+			t.s.knockLater(&h, t.now)
 		}
 		return h, true, false
 	}

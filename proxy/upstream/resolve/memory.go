@@ -95,7 +95,7 @@ func (s *memoryShard) forgetOne() {
 	delete(s.m, victim)
 }
 
-func (m *memory) sent(ap netip.AddrPort, now int64) {
+func (m *memory) sent(ap netip.AddrPort, now int64) (first bool) {
 	s := m.shard(ap)
 	defer s.mu.Unlock()
 	r := s.record(ap)
@@ -104,6 +104,14 @@ func (m *memory) sent(ap netip.AddrPort, now int64) {
 	}
 	r.last = now
 	r.unanswered++
+	return r.unanswered == 1
+}
+
+func (m *memory) waiting(ap netip.AddrPort, since int64) bool {
+	s := m.shard(ap)
+	defer s.mu.Unlock()
+	r := s.m[ap]
+	return r != nil && r.since == since
 }
 
 func (m *memory) good(ap netip.AddrPort) {

@@ -204,6 +204,26 @@ func TestSilenceIsFailure(t *testing.T) {
 	}
 }
 
+func TestWaiting(t *testing.T) {
+	r, clk := trunkResolver(t)
+	begun := clk.unix()
+	if !r.Sent(a, begun) || r.Sent(a, begun) || !r.Sent(b, begun) {
+		t.Error("only the first request to a target is the first")
+	}
+	clk.advance(300 * time.Millisecond)
+	if !r.Waiting(a, begun) || r.Waiting(a, clk.unix()) || r.Waiting(c, begun) {
+		t.Error("what was sent first waits for an answer, and nothing else")
+	}
+	r.Good(a)
+	r.Failed(b, clk.unix())
+	if r.Waiting(a, begun) || r.Waiting(b, begun) {
+		t.Error("still waiting for who has answered, or failed")
+	}
+	if r.Sent(a, clk.unix()); r.Waiting(a, begun) || !r.Waiting(a, clk.unix()) {
+		t.Error("the next request was taken for the first")
+	}
+}
+
 func TestWhatIsNotSilence(t *testing.T) {
 	r, clk := trunkResolver(t)
 	seed := seedFor(t, r, a, 1)[0]

@@ -213,8 +213,17 @@ func (r *Resolver) ask(ctx context.Context, k key, old *answer) (*answer, error)
 }
 
 // Sent notes that a request which must be answered (any but ACK) was sent to a
-// target at now (Unix nanoseconds).
-func (r *Resolver) Sent(target netip.AddrPort, now int64) { r.memory.sent(target, now) }
+// target at now (Unix nanoseconds). It reports whether this is the first one that waits
+// for an answer, as [Resolver.Waiting] has it.
+func (r *Resolver) Sent(target netip.AddrPort, now int64) (first bool) {
+	return r.memory.sent(target, now)
+}
+
+// Waiting reports whether the target has answered nothing since the first request that
+// was sent to it at since.
+func (r *Resolver) Waiting(target netip.AddrPort, since int64) bool {
+	return r.memory.waiting(target, since)
+}
 
 // Failed notes at now that a target refused, or could not be reached.
 func (r *Resolver) Failed(target netip.AddrPort, now int64) { r.memory.failed(target, now) }

@@ -126,7 +126,7 @@ func (s *site) testForgedNames(t *testing.T, phones []*phone.Phone) {
 		want(t, 200)(out.Bye(within(t, patience)))
 		ended(t, in)
 		want(t, 200)(phones[(calls+2)%19].Register(within(t, patience), 300))
-		out, in = s.dialOut(t, phones[calls%19], carrier, "912345", "trunk.example.com")
+		out, in = s.dialOut(t, phones[calls%19], carrier, "912345", "trunk.example.com", 2*patience)
 		want(t, 200)(in.Bye(within(t, patience)))
 		ended(t, out)
 		select {

@@ -14,46 +14,67 @@ import (
 	"sipward/e2e/phone"
 )
 
-// Carriers of the tests. A number that begins with 9 goes to trunk.example.com, whose first host has no SIP server any more
-// (its kernel says so), one that begins with 8 to silent.example.com, whose first host does not exist.
+// Carriers of the tests; the digits that lead to them are in lab.Trunks. The first host of trunk.example.com, of
+// stream.example.com and of six.example.com has no SIP server any more (its kernel says so), that of silent.example.com does
+// not exist.
 var (
 	carrierAt       = netip.AddrPortFrom(lab.Phone(60), 5070)
 	silentCarrierAt = netip.AddrPortFrom(lab.Phone(61), 5070)
+	sixCarrierAt    = netip.AddrPortFrom(lab.Phone6(10), 5070)
 	carrierRecords  = []string{
 		"_sip._udp.trunk.example.com. 60 IN SRV 10 1 5060 gone.example.com.",
 		"_sip._udp.trunk.example.com. 60 IN SRV 20 1 5070 live.example.com.",
+		"_sip._tcp.stream.example.com. 60 IN SRV 10 1 5060 gone.example.com.",
+		"_sip._tcp.stream.example.com. 60 IN SRV 20 1 5070 live.example.com.",
 		fmt.Sprintf("gone.example.com. 60 IN A %v", lab.Phone(62)),
 		fmt.Sprintf("live.example.com. 60 IN A %v", carrierAt.Addr()),
 		"_sip._udp.silent.example.com. 60 IN SRV 10 1 5060 nobody.example.com.",
 		"_sip._udp.silent.example.com. 60 IN SRV 20 1 5070 standby.example.com.",
 		fmt.Sprintf("nobody.example.com. 60 IN A %v", lab.Nobody),
 		fmt.Sprintf("standby.example.com. 60 IN A %v", silentCarrierAt.Addr()),
+		"_sip._udp.six.example.com. 60 IN SRV 10 1 5060 gone6.example.com.",
+		"_sip._udp.six.example.com. 60 IN SRV 20 1 5070 live6.example.com.",
+		"_sip._tcp.six-stream.example.com. 60 IN SRV 10 1 5070 live6.example.com.",
+		fmt.Sprintf("gone6.example.com. 60 IN AAAA %v", lab.Phone6(11)),
+		fmt.Sprintf("live6.example.com. 60 IN AAAA %v", sixCarrierAt.Addr()),
 	}
 )
+
+// carrier is a carrier's server. Over TCP it waits for connections.
+func (s *site) carrier(t *testing.T, w wire, name string, at netip.AddrPort) *phone.Phone {
+	t.Helper()
+	return s.phoneWith(t, w, phone.Config{User: "carrier", Domain: name + ".example.com", Local: at, Listen: true}, 0)
+}
 
 // testTrunk: the PBX calls out through sipward, its outbound proxy, which finds the carrier in DNS.
 func (s *site) testTrunk(t *testing.T) {
 	if direct {
 		t.Skip("the trunks' outbound proxy is sipward")
 	}
-	carrier := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "trunk.example.com", Local: carrierAt}, 0)
-	standby := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "silent.example.com", Local: silentCarrierAt}, 0)
+	carrier := s.carrier(t, udp, "trunk", carrierAt)
 	caller := s.registered(t, udp, "1001", 1)
-	t.Run("refused", func(t *testing.T) {
-		out, in := s.dialOut(t, caller, carrier, "912345", "trunk.example.com")
-		want(t, 200)(out.Bye(within(t, patience)))
-		ended(t, in)
-	})
-	t.Run("refused-again", func(t *testing.T) {
-		out, in := s.dialOut(t, caller, carrier, "912346", "trunk.example.com")
-		want(t, 200)(in.Bye(within(t, patience)))
-		ended(t, out)
-	})
-	t.Run("silent", func(t *testing.T) {
-		out, in := s.dialOut(t, caller, standby, "812347", "silent.example.com")
-		want(t, 200)(in.Bye(within(t, patience)))
-		ended(t, out)
-	})
+	for _, c := range []struct {
+		name, prefix, host string
+		carrier            *phone.Phone
+		most               time.Duration // until it rings
+	}{
+		// The PBX sends an INVITE again after 0.5 s, 1.5 s, 3.5 s. A refusal is known by the second or third time.
+		{"refused", "9", "trunk", carrier, 3 * time.Second},
+		{"refused-again", "9", "trunk", carrier, 3 * time.Second},
+		{"silent", "8", "silent", s.carrier(t, udp, "silent", silentCarrierAt), 2 * patience},
+		{"tcp", "7", "stream", s.carrier(t, tcp, "stream", carrierAt), 3 * time.Second},
+		{"udp6", "5", "six", s.carrier(t, udp6, "six", sixCarrierAt), 3 * time.Second},
+		{"tcp6", "4", "six-stream", s.carrier(t, tcp6, "six-stream", sixCarrierAt), 3 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, in := s.dialOut(t, caller, c.carrier, c.prefix+"12345", c.host+".example.com", c.most)
+			want(t, 200)(out.Bye(within(t, patience)))
+			ended(t, in)
+			out, in = s.dialOut(t, caller, c.carrier, c.prefix+"12346", c.host+".example.com", 3*time.Second)
+			want(t, 200)(in.Bye(within(t, patience)))
+			ended(t, out)
+		})
+	}
 	t.Run("cancel", func(t *testing.T) {
 		out := must[*phone.Call](t)(caller.Call(within(t, 4*patience), "sip:912348@"+s.pbx.Domain()))
 		in := must[*phone.Call](t)(carrier.Incoming(within(t, patience)))
@@ -71,16 +92,20 @@ func (s *site) testTrunk(t *testing.T) {
 }
 
 // dialOut calls a number at a carrier, who answers and changes the call.
-func (s *site) dialOut(t *testing.T, caller, carrier *phone.Phone, number, host string) (out, in *phone.Call) {
+func (s *site) dialOut(t *testing.T, caller, carrier *phone.Phone, number, host string, most time.Duration) (out, in *phone.Call) {
 	t.Helper()
 	begun := time.Now()
 	out = must[*phone.Call](t)(caller.Call(within(t, 4*patience), "sip:"+number+"@"+s.pbx.Domain()))
 	in = must[*phone.Call](t)(carrier.Incoming(within(t, 2*patience)))
-	t.Logf("the carrier's phone rang after %v", time.Since(begun).Round(time.Millisecond))
+	took := time.Since(begun)
+	t.Logf("the carrier's phone rang after %v", took.Round(time.Millisecond))
+	if took > most {
+		t.Errorf("it took %v, want %v at most", took, most)
+	}
 	if uri := in.Invite.RequestURI(); !strings.HasPrefix(uri, "sip:"+number[1:]+"@"+host) {
 		t.Errorf("the carrier got an INVITE to %q", uri)
 	}
-	if from := in.Invite.Source.Addr(); from != lab.EdgeWAN {
+	if from := in.Invite.Source.Addr(); from != s.proxy(carrier.Local().Addr().Is6()).Addr() {
 		t.Errorf("it came from %v", from)
 	}
 	for _, v := range append(in.Invite.Values("Route"), in.Invite.Value("Via")) {

@@ -39,13 +39,29 @@ type peerConfig struct {
 	Dir                     string
 	Addr, Addr6, Proxy      netip.Addr
 	Plain, NAT, Direct, All []string
-	Trunks                  []string
+	Trunks                  []Trunk
+}
+
+// Trunk is a carrier that both PBXes call through sipward, their outbound proxy there.
+type Trunk struct {
+	Prefix string // the digit that numbers of this carrier begin with; the carrier gets what follows
+	Name   string // under example.com, where its SRV records are
+	TCP    bool
+}
+
+// Trunks are all carriers.
+var Trunks = []Trunk{
+	{Prefix: "9", Name: "trunk"},
+	{Prefix: "8", Name: "silent"},
+	{Prefix: "7", Name: "stream", TCP: true},
+	{Prefix: "5", Name: "six"},
+	{Prefix: "4", Name: "six-stream", TCP: true},
 }
 
 func newPeerConfig(dir string, addr, addr6 netip.Addr) peerConfig {
 	all := append(append(append([]string(nil), Plain...), NAT...), Direct...)
 	return peerConfig{Dir: dir, Addr: addr, Addr6: addr6, Proxy: EdgePBX, Plain: Plain, NAT: NAT, Direct: Direct, All: all,
-		Trunks: []string{"trunk", "silent"}}
+		Trunks: Trunks}
 }
 
 // render writes one of the templates to a file.

@@ -107,7 +107,7 @@ func (n *Namespace) DialTCP(local, remote netip.AddrPort, timeout time.Duration)
 	return conn, err
 }
 
-// ListenTCP listens inside the namespace.
+// ListenTCP implements phone.Network.
 func (n *Namespace) ListenTCP(local netip.AddrPort) (l *net.TCPListener, err error) {
 	err = n.Do(func() error {
 		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(local))

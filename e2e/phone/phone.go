@@ -28,6 +28,7 @@ type Config struct {
 	Proxy    netip.AddrPort // everything outside a dialog goes there
 	Local    netip.AddrPort // its own address; port 0: any
 	TCP      bool
+	Listen   bool          // with TCP: it waits at Local to be called, as a carrier does, and has no connection to the proxy
 	Contact  string        // its contact URI; empty: made from its user and socket
 	T1       time.Duration // 0: DefaultT1
 }
@@ -82,13 +83,20 @@ func token(n int) string {
 // open makes a socket, a contact for it if none was given, and a reader.
 func (p *Phone) open() error {
 	var s socket
-	if p.cfg.TCP {
+	switch {
+	case p.cfg.TCP && p.cfg.Listen:
+		l, err := listenTCP(p.cfg.Net, p.cfg.Local)
+		if err != nil {
+			return fmt.Errorf("open phone %s: %w", p.cfg.User, err)
+		}
+		s = l
+	case p.cfg.TCP:
 		c, err := p.cfg.Net.DialTCP(p.cfg.Local, p.cfg.Proxy, 5*time.Second)
 		if err != nil {
 			return fmt.Errorf("connect phone %s: %w", p.cfg.User, err)
 		}
 		s = &tcpSocket{conn: c, r: bufio.NewReader(c)}
-	} else {
+	default:
 		c, err := p.cfg.Net.ListenUDP(p.cfg.Local)
 		if err != nil {
 			return fmt.Errorf("open phone %s: %w", p.cfg.User, err)

@@ -16,6 +16,7 @@ import (
 // Network opens a phone's sockets. A network namespace of the lab is one, Host is another.
 type Network interface {
 	ListenUDP(local netip.AddrPort) (*net.UDPConn, error)
+	ListenTCP(local netip.AddrPort) (*net.TCPListener, error)
 	DialTCP(local, remote netip.AddrPort, timeout time.Duration) (*net.TCPConn, error)
 }
 
@@ -27,6 +28,11 @@ var _ Network = Host{}
 // ListenUDP implements Network.
 func (Host) ListenUDP(local netip.AddrPort) (*net.UDPConn, error) {
 	return net.ListenUDP("udp", net.UDPAddrFromAddrPort(local))
+}
+
+// ListenTCP implements Network.
+func (Host) ListenTCP(local netip.AddrPort) (*net.TCPListener, error) {
+	return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(local))
 }
 
 // DialTCP implements Network.

@@ -90,6 +90,7 @@ func (s *site) suite(t *testing.T) {
 // hardships are what must not end a call.
 func (s *site) hardships(t *testing.T) {
 	t.Run("trunk", s.testTrunk)
+	t.Run("path", s.testPath)
 	for _, w := range []wire{udp, tcp} {
 		t.Run(w.String()+"-restart", func(t *testing.T) { s.testRestart(t, w) })
 	}

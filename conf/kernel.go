@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 )
 
 // KernelBackend is what holds the bans in the kernel.
@@ -43,7 +44,9 @@ type Kernel struct {
 	ManageRule bool
 	// MaxEntries caps each set.
 	MaxEntries int
-	OnExit     KernelExit
+	// Interval is the time between two comparisons of the kernel with the lists.
+	Interval time.Duration
+	OnExit   KernelExit
 	// Name begins the name of everything that is made in the kernel.
 	Name string
 }
@@ -72,6 +75,7 @@ func kernelKeys() []key {
 		bind("kernel.scope", "ports", onRestart, scope, func(c *Config) *KernelScope { return &c.Kernel.Scope }),
 		bind("kernel.manage_rule", "true", onRestart, trueOrFalse(), func(c *Config) *bool { return &c.Kernel.ManageRule }),
 		bind("kernel.max_entries", "524288", onRestart, wholeNumber(1024, 16_777_216), func(c *Config) *int { return &c.Kernel.MaxEntries }),
+		bind("kernel.interval", "30s", onRestart, duration(time.Second, time.Hour), func(c *Config) *time.Duration { return &c.Kernel.Interval }),
 		bind("kernel.on_exit", "leave", onRestart, exit, func(c *Config) *KernelExit { return &c.Kernel.OnExit }),
 		bind("kernel.name", "sipward", onRestart, word("name", kernelNameRule), func(c *Config) *string { return &c.Kernel.Name }),
 	}

@@ -11,8 +11,8 @@
 set -eu
 
 cache=${E2E_CACHE:-/var/cache/sipward-test}
-packages="iproute2 nftables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap"
-tools="ip nft ipset tcpdump dig sipp kamailio debootstrap"
+packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap"
+tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap"
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH DEBIAN_FRONTEND=noninteractive

@@ -48,7 +48,7 @@ func newMirror(s *state, c *conf.Config, log *slog.Logger) (*mirror, error) {
 func kernelConfig(c *conf.Config) kernel.Config {
 	cfg := kernel.Config{
 		Backend: kernel.Backend(c.Kernel.Backend), Scope: kernel.Scope(c.Kernel.Scope), Name: c.Kernel.Name,
-		NoRules: !c.Kernel.ManageRule, MaxEntries: c.Kernel.MaxEntries, RemoveOnExit: c.Kernel.OnExit == conf.KernelRemove,
+		NoRules: !c.Kernel.ManageRule, MaxEntries: c.Kernel.MaxEntries, Interval: c.Kernel.Interval, RemoveOnExit: c.Kernel.OnExit == conf.KernelRemove,
 	}
 	seen := map[kernel.Port]bool{}
 	for _, list := range [][]conf.Listener{c.Listen.Outside, c.Listen.Inside} {

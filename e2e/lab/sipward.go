@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,9 @@ type Sipward struct {
 	bin    string
 	conf   string
 	socket string
+
+	// Wrap is a program, with its arguments, that Restart runs sipward with.
+	Wrap []string
 }
 
 // Config is a sipward configuration of a lab. Zero values are the lab's defaults.
@@ -120,7 +124,8 @@ func quoted(values ...string) string {
 func (s *Sipward) Restart(t *testing.T) {
 	t.Helper()
 	var err error
-	if s.Process, err = s.lab.Start(s.lab.Edge, "sipward", s.bin, "run", "--config", s.conf); err != nil {
+	argv := append(slices.Clone(s.Wrap), s.bin, "run", "--config", s.conf)
+	if s.Process, err = s.lab.Start(s.lab.Edge, "sipward", argv...); err != nil {
 		t.Fatal(err)
 	}
 	p := s.Process

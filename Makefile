@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 20s
 PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v -e '/e2e' -e '/listsync/kernel')
 
-.PHONY: help run build test unit e2e kernel check fmt lint vuln bench bench-peer fuzz setup clean
+.PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer fuzz setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,6 @@ unit: ## unit tests, with the race detector
 
 e2e: ## end-to-end tests in network namespaces (root; see `make setup`)
 	$(GO) test -count=1 -timeout 15m ./e2e/...
-
-kernel: ## tests of the kernel mirror, which is not wired in yet (root; about 90 s, wants a quiet machine)
 	$(GO) test -count=1 ./listsync/kernel
 
 setup: ## install what the tests need: SIPp, Kamailio, Asterisk … (apt, as root; says what it skips)

@@ -15,6 +15,9 @@ import (
 	"sipward/listsync/kernel"
 )
 
+// bench asks for measurements of the size that docs/bench.md tells of.
+var bench = os.Getenv("KERNEL_BENCH") != ""
+
 // many returns n bans as they are found in practice: addresses, one /64 in ten,
 // one in a hundred wider.
 func many(n int) map[netip.Prefix]int64 {
@@ -49,11 +52,14 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// TestLoad: 100,000 bans are in the kernel within half a second, and looking
-// whether they still are is cheap.
+// TestLoad measures how long it takes until 100,000 bans are in the kernel, and to look
+// whether they still are.
 func TestLoad(t *testing.T) {
 	each(t, func(t *testing.T, b kernel.Backend) {
-		const n = 100_000
+		n := 20_000
+		if bench {
+			n = 100_000
+		}
 		feed := &bans{entries: many(n)}
 		l := start(t, config(b), feed)
 		began := time.Now()
@@ -93,21 +99,18 @@ func TestLoad(t *testing.T) {
 		if s.Sets[4].Entries+s.Sets[5].Entries != len(next) || s.Repairs != 0 {
 			t.Errorf("%d entries, want %d; status %+v", s.Sets[4].Entries+s.Sets[5].Entries, len(next), s)
 		}
-		if resync > 500*time.Millisecond {
-			t.Logf("loading took more than 0.5 s")
-		}
 	})
 }
 
 // TestLatency measures from the ban to the element in the kernel's set, beside
-// 100,000 others, while 1,000 other bans a second come and go.
+// many others, while 1,000 other bans a second come.
 func TestLatency(t *testing.T) {
 	each(t, func(t *testing.T, b kernel.Backend) {
-		seconds := 1
-		if os.Getenv("KERNEL_BENCH") != "" {
-			seconds = 30
+		seconds, others, idle := 0.2, 10_000, 100
+		if bench {
+			seconds, others, idle = 30, 100_000, 1000
 		}
-		feed := &bans{entries: many(100_000)}
+		feed := &bans{entries: many(others)}
 		cfg := config(b)
 		cfg.Interval = 10 * time.Second
 		l := start(t, cfg, feed).up()
@@ -121,7 +124,7 @@ func TestLatency(t *testing.T) {
 		began, pending := time.Now(), 0
 		ticker := time.NewTicker(time.Millisecond)
 		defer ticker.Stop()
-		for i := range seconds * 1000 {
+		for i := range int(seconds * 1000) {
 			<-ticker.C
 			p := netip.PrefixFrom(addr4(r), 32)
 			at := time.Now()
@@ -139,14 +142,14 @@ func TestLatency(t *testing.T) {
 			}
 		}
 		took, before, again := time.Since(began), cpu(), time.Now()
-		for range 1000 { // nobody asks the kernel meanwhile
+		for range idle { // nobody asks the kernel meanwhile
 			<-ticker.C
 			feed.put(netip.PrefixFrom(addr4(r), 32), time.Hour)
 		}
 		share := 100 * float64(cpu()-before) / float64(time.Since(again))
 		slices.Sort(all)
-		t.Logf("%v: %d bans in %v, at most %d behind; 1,000 of them take %.1f %% of a processor; ban to kernel: median %v, p99 %v, worst %v",
-			b, seconds*1000, took.Round(time.Millisecond), pending, share, all[len(all)/2], all[len(all)*99/100], all[len(all)-1])
+		t.Logf("%v: beside %d others, %.0f bans in %v, at most %d behind; 1,000 a second take %.1f %% of a processor; ban to kernel: median %v, p99 %v, worst %v",
+			b, others, seconds*1000, took.Round(time.Millisecond), pending, share, all[len(all)/2], all[len(all)*99/100], all[len(all)-1])
 		l.settled()
 		if s := l.Status(); s.Repairs != 0 || s.Failures != 0 {
 			t.Errorf("status %+v", s)
@@ -157,7 +160,7 @@ func TestLatency(t *testing.T) {
 // TestDropRate compares what a banned flood costs with the same drop made by
 // hand: a rule for one address in raw/PREROUTING.
 func TestDropRate(t *testing.T) {
-	if os.Getenv("KERNEL_BENCH") == "" {
+	if !bench {
 		t.Skip("a measurement: set KERNEL_BENCH=1")
 	}
 	each(t, func(t *testing.T, b kernel.Backend) {

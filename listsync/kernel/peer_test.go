@@ -60,10 +60,17 @@ func newPeer(t testing.TB, addresses ...string) *peer {
 	run(t, "ip", "link", "set", "k0", "up")
 	run(t, "ip", "route", "add", "203.0.113.0/24", "dev", "k0", "src", host4.String())
 	run(t, "ip", "route", "add", "2001:db8:2::/48", "dev", "k0", "src", host6.String())
+	host, err := net.InterfaceByName("k0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.do(func() error {
 		run(t, "ip", "link", "set", "k1", "up")
 		run(t, "ip", "route", "add", host4.String(), "dev", "k1")
 		run(t, "ip", "route", "add", host6.String(), "dev", "k1")
+		for _, a := range []netip.Addr{host4, host6} { // nothing waits for ARP or neighbour discovery
+			run(t, "ip", "neigh", "add", a.String(), "lladdr", host.HardwareAddr.String(), "dev", "k1", "nud", "permanent")
+		}
 		for _, a := range addresses {
 			if netip.MustParseAddr(a).Is4() {
 				run(t, "ip", "addr", "add", a+"/32", "dev", "k1")
@@ -162,11 +169,28 @@ func (p *peer) arrive(l *listener, from ...string) []string {
 	return came
 }
 
-// expect checks whose datagrams come to l.
+// expect checks whose datagrams come to l. Those that shall pass are sent last, and waited for: the others have
+// come before them, if they come.
 func (p *peer) expect(l *listener, what string, pass, drop []string) {
 	p.t.Helper()
-	came := p.arrive(l, slices.Concat(pass, drop)...)
-	if !slices.Equal(came, pass) {
-		p.t.Errorf("%s: datagrams came from %v, want %v and not %v", what, came, pass, drop)
+	p.send(l.conn.LocalAddr().(*net.UDPAddr).Port, 1, slices.Concat(drop, pass)...)
+	missing := slices.Clone(pass)
+	var wrong []netip.Addr
+	take := func(d time.Duration) {
+		for a := range l.drain(d) {
+			i := slices.Index(missing, a.String())
+			if i < 0 {
+				wrong = append(wrong, a)
+				continue
+			}
+			missing = slices.Delete(missing, i, i+1)
+		}
+	}
+	for end := time.Now().Add(3 * time.Second); len(missing) > 0 && time.Now().Before(end); {
+		take(10 * time.Millisecond)
+	}
+	take(10 * time.Millisecond)
+	if len(missing) > 0 || len(wrong) > 0 {
+		p.t.Errorf("%s: no datagram came from %v, and some from %v, which should be dropped", what, missing, wrong)
 	}
 }

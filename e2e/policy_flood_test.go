@@ -5,6 +5,8 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -26,16 +28,10 @@ var full = os.Getenv("E2E_FULL") != ""
 // formed. Each of their attempts succeeds in time. It does not run beside the other tests.
 func TestPolicyFlood(t *testing.T) {
 	s := attacked(t, "log: {level: info}\n")
-	var phones []*phone.Phone
-	for i, user := range []string{"1001", "1002", "1003", "1004", "1005"} {
-		phones = append(phones, s.registered(t, udp, user, 1+i))
-	}
+	phones := s.crowd(t)
 	// Kamailio with pike and a ban list, on the machine that all run on: 19, 43 and 28 of 80.
 	t.Run("forged", func(t *testing.T) {
-		s.testUnderFlood(t, phones, 20_000, func(i int) netip.AddrPort {
-			n := uint32(i%10_000) * 2654435761 & 0xffffff
-			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 5060)
-		}, s.template("REGISTER", "Yealink SIP-T46S 66.86.0.15"))
+		s.testUnderFlood(t, phones, 20_000, forgedSource, s.template("REGISTER", "Yealink SIP-T46S 66.86.0.15"))
 	})
 	scanner, repeated := 60_000, 60_000
 	if full {
@@ -76,16 +72,16 @@ func flood(ctx context.Context, f *lab.Forger, rate int, to netip.AddrPort, from
 		if n%100 == 0 {
 			time.Sleep(time.Until(begun.Add(time.Duration(n) * time.Second / time.Duration(rate)))) // this paces
 		}
-		var id [16]byte
-		copy(id[:], fmt.Sprintf("%016x", rng.Uint64()))
+		var id [len(idMark)]byte
+		hex.Encode(id[:], binary.BigEndian.AppendUint64(nil, rng.Uint64()))
 		for _, i := range at {
 			copy(b[i:], id[:])
 		}
-		if err := f.Send(from(n), to, b); err != nil {
+		if err := f.Queue(from(n), to, b); err != nil {
 			return n, fmt.Errorf("send flood: %w", err)
 		}
 	}
-	return n, nil
+	return n, f.Flush()
 }
 
 // limit is how long an attempt may take. A phone that has to repeat a message needs longer.

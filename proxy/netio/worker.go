@@ -75,11 +75,15 @@ func (w *udpWorker) receive(uintptr) bool {
 			total += n
 			w.more = w.more || more
 		}
+		busy := w.pace.busy
 		w.pace.note(total)
 		if total > 0 || w.more {
 			return true
 		}
-		if !w.pace.busy || !hurry {
+		// What came since, and before the poller was told to report the sockets again, it need
+		// not report: they may still stand in its list of those that are ready.
+		idleAgain := busy && !w.pace.busy
+		if !idleAgain && (!w.pace.busy || !hurry) {
 			return false
 		}
 	}

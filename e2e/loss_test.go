@@ -14,9 +14,12 @@ import (
 	"sipward/e2e/phone"
 )
 
-// testLoss: a tenth of everything is lost on both links, in both directions, and calls complete all the same, because
-// phones and PBX repeat what sipward has not seen the answer to. One call in seven may fail: an INVITE is sent seven times
-// at most (RFC 3261 timer B), and all seven are lost about once in a thousand calls.
+// testLoss: a tenth of everything is lost on both links, in both directions, and every phone registers and every call
+// completes all the same, because phones and PBX repeat what has not been answered. On the way through sipward and back a
+// third of all exchanges fail. A request other than INVITE is sent eleven times (timer F: one in 100,000 fails). An INVITE is
+// sent seven times at most (timer B), which would fail once in 2,000; but once one has reached the PBX, which repeats its
+// final answer by itself until the ACK, 0.19⁷ is left of that. Kamailio's usual challenge is the exception: it is stateless,
+// and repeated for a repeated INVITE only; so here it has to be stateful.
 func (s *site) testLoss(t *testing.T, w wire) {
 	const calls = 7
 	callers := []string{"1001", "1002", "1003", "1004", "1005", "1008", "1009"}
@@ -28,6 +31,12 @@ func (s *site) testLoss(t *testing.T, w wire) {
 		if i >= len(callees) {
 			phones[i][1] = phones[i%len(callees)][1]
 		}
+	}
+	if k, ok := s.pbx.(*lab.Kamailio); ok {
+		if err := k.SetMood(lab.Stateful, true); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = k.SetMood(lab.Stateful, false) }()
 	}
 	for _, host := range []*lab.Namespace{s.WAN, s.Edge, s.PBX} {
 		stop := must[func()](t)(host.Loss(10))
@@ -51,18 +60,14 @@ func (s *site) testLoss(t *testing.T, w wire) {
 		}
 	}
 	if len(failed) > 0 {
-		t.Fatalf("%d of %d calls failed under loss: %v", len(failed), calls, errors.Join(failed...))
+		t.Errorf("%d of %d calls failed under loss: %v", len(failed), calls, errors.Join(failed...))
 	}
 }
 
-// lossyCall calls, changes the call, and hangs up.
+// lossyCall registers again, calls, changes the call, and hangs up.
 func lossyCall(ctx context.Context, caller, callee *phone.Phone) error {
 	ctx, cancel := context.WithTimeout(ctx, 75*time.Second)
 	defer cancel()
-	c, err := caller.Call(ctx, callee.AoR())
-	if err != nil {
-		return err
-	}
 	check := func(what string, r *phone.Received, err error) error {
 		if err == nil && r.Status() != 200 {
 			err = errors.New(r.StartLine())
@@ -72,7 +77,15 @@ func lossyCall(ctx context.Context, caller, callee *phone.Phone) error {
 		}
 		return nil
 	}
-	r, err := c.Answered(ctx)
+	r, err := caller.Register(ctx, 300)
+	if err := check("REGISTER", r, err); err != nil {
+		return err
+	}
+	c, err := caller.Call(ctx, callee.AoR())
+	if err != nil {
+		return err
+	}
+	r, err = c.Answered(ctx)
 	if err := check("INVITE", r, err); err != nil {
 		return err
 	}

@@ -124,6 +124,7 @@ func (k *Kamailio) AddAccount(user string) error {
 const (
 	Overloaded = "overloaded" // everything is answered 503
 	Talkative  = "talkative"  // a REGISTER for an account that does not exist is answered 404
+	Stateful   = "stateful"   // the challenge of an INVITE is repeated until its ACK
 )
 
 // SetMood turns a mood on or off.

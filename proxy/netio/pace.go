@@ -138,8 +138,9 @@ func (p *pacer) note(packets int) {
 }
 
 // setBusy changes what the poller reports: the timer or the sockets. If it
-// cannot, things stay as they are. A socket is reported at once when something
-// has come in between.
+// cannot, things stay as they are. What is in a socket when it is watched again may not be
+// reported: an epoll instance does not report again what still stands in its list of ready
+// descriptors (EPOLL_CTL_MOD). So the sockets are to be read once more then.
 func (p *pacer) setBusy(busy bool) {
 	if !busy {
 		if p.watch(unix.EPOLL_CTL_MOD, unix.EPOLLIN, p.socks...) == nil {
@@ -153,10 +154,9 @@ func (p *pacer) setBusy(busy bool) {
 	p.busy = started && p.watch(unix.EPOLL_CTL_MOD, 0, p.socks...) == nil
 }
 
-// nudge wakes the worker once; it may be called from any goroutine. What an epoll
-// instance still holds in its list of ready descriptors it does not report again when
-// it is told to watch it (EPOLL_CTL_MOD), and into a full queue nothing comes that would
-// be reported: a wake-up that got lost must not be the last one.
+// nudge wakes the worker once; it may be called from any goroutine. No wake-up is known to get
+// lost (see udpWorker.receive), but into a full queue nothing comes that would be reported:
+// one that got lost all the same must not be the last one.
 func (p *pacer) nudge() {
 	if p.interval > 0 {
 		tick := unix.NsecToTimespec(int64(p.interval))

@@ -31,6 +31,7 @@ type tcpListener struct {
 	raw      syscall.RawConn
 	addr     netip.AddrPort
 	wildcard bool
+	original bool // connections were opened to others
 
 	// the result of accept1, which only acceptAll calls
 	fd    int
@@ -38,7 +39,7 @@ type tcpListener struct {
 	errno unix.Errno
 }
 
-func listenTCP(index int, addr netip.AddrPort) (*tcpListener, error) {
+func listenTCP(index int, addr netip.AddrPort, transparent *Transparent) (*tcpListener, error) {
 	addr = unmapped(addr)
 	if !addr.Addr().IsValid() {
 		return nil, fmt.Errorf("listen tcp: no address given for listener %d", index)
@@ -51,8 +52,14 @@ func listenTCP(index int, addr netip.AddrPort) (*tcpListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen tcp %s: %w", addr, sockErr("socket", err))
 	}
-	l := &tcpListener{index: index, wildcard: addr.Addr().IsUnspecified()}
-	if err := l.bind(fd, addr); err != nil {
+	l := &tcpListener{index: index, wildcard: addr.Addr().IsUnspecified(), original: transparent != nil}
+	if transparent != nil {
+		err = transparent.makeStream(fd, addr.Addr().Is4())
+	}
+	if err == nil {
+		err = l.bind(fd, addr)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("listen tcp %s: %w", addr, err)
 	}
@@ -95,30 +102,33 @@ func (l *tcpListener) bind(fd int, addr netip.AddrPort) error {
 // setTCPOptions is for a listening socket, from which the accepted ones have
 // them, and for one that will be connected.
 func setTCPOptions(fd int) error {
-	for _, o := range []struct{ level, name, value int }{
+	return setOptions(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes},
 		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout},
-	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return sockErr("setsockopt", err)
-		}
-	}
-	return nil
+	})
 }
 
-// dialOptions leaves the choice of a port to connect, which may give one port
-// to connections that differ in their target.
-func dialOptions(_, _ string, rc syscall.RawConn) error {
-	var err error
-	ctrlErr := rc.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-		err = setTCPOptions(int(fd))
-	})
-	return errors.Join(ctrlErr, err)
+// dialOptions prepares a socket that will be connected from local.
+func (t *TCP) dialOptions(local netip.AddrPort) func(_, _ string, rc syscall.RawConn) error {
+	return func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		ctrlErr := rc.Control(func(fd uintptr) {
+			if local.Port() == 0 {
+				// Leaves the choice of a port to connect, which may give one port to
+				// connections that differ in their target.
+				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+			}
+			err = setTCPOptions(int(fd))
+			if t.cfg.Transparent != nil && err == nil {
+				err = t.cfg.Transparent.makeStream(int(fd), local.Addr().Is4())
+			}
+		})
+		return errors.Join(ctrlErr, err)
+	}
 }
 
 // acceptAll never gives up before everything is closed: when descriptors or
@@ -203,8 +213,11 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 		return
 	}
 	local := l.addr
-	if l.wildcard {
+	if l.wildcard || l.original {
 		local = localAddr(fd, local)
+	}
+	if l.original && local.Port() == l.addr.Port() {
+		local = redirectedFrom(fd, local)
 	}
 	f := os.NewFile(uintptr(fd), "tcp")
 	c, err := t.newConn(f, h, l.index)

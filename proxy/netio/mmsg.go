@@ -17,8 +17,9 @@ const (
 	// the first lines of all slots would share one set of the CPU's caches.
 	slotStride = maxDatagram + 1 + 17*64
 
-	// controlSpace holds one IP_PKTINFO or IPV6_PKTINFO message.
-	controlSpace = 64
+	// controlSpace holds one IP_PKTINFO or IPV6_PKTINFO message, or what a
+	// transparent socket gets of each kind.
+	controlSpace = 128
 )
 
 // mmsgs is the kernel's view of a batch: arrays that are set up once and

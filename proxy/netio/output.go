@@ -7,6 +7,12 @@ type Datagram struct {
 	Data  []byte
 	Dst   netip.AddrPort
 	Local netip.Addr // the source to use on a wildcard listener; may be invalid
+
+	// On a transparent listener Local must be valid, and these count, too:
+
+	LocalPort uint16 // the source port
+	TOS       uint8  // type of service or traffic class
+	Fragment  uint16 // the largest packet that may be sent, in bytes; 0: what the MTU allows
 }
 
 // batchWriter sends messages. It never blocks for long: what cannot be sent
@@ -81,13 +87,32 @@ func (o *Output) Slot(listener int) []byte {
 // when the batch is full. One that has outgrown its Slot is dropped and
 // counted as a send error.
 func (o *Output) Push(listener, n int, dst netip.AddrPort, local netip.Addr) {
+	o.pushSlot(listener, n, Datagram{Dst: dst, Local: local})
+}
+
+// pushSlot queues d with the first n bytes of the last Slot.
+func (o *Output) pushSlot(listener, n int, d Datagram) {
 	s := &o.senders[listener]
 	if n > maxDatagram {
-		n, dst = 0, netip.AddrPort{}
+		n, d.Dst = 0, netip.AddrPort{}
 	}
 	used := len(s.arena)
 	s.arena = s.arena[:used+n]
-	s.msgs = append(s.msgs, Datagram{Data: s.arena[used : used+n : used+n], Dst: dst, Local: local})
+	d.Data = s.arena[used : used+n : used+n]
+	o.Forward(listener, d)
+}
+
+// PushFrom is Push for a transparent listener: src is whom the message is to
+// come from.
+func (o *Output) PushFrom(listener, n int, dst, src netip.AddrPort) {
+	o.pushSlot(listener, n, Datagram{Dst: dst, Local: src.Addr(), LocalPort: src.Port()})
+}
+
+// Forward queues d without a copy: its Data must stay as it is until the handler
+// has returned, as that of a received Packet does.
+func (o *Output) Forward(listener int, d Datagram) {
+	s := &o.senders[listener]
+	s.msgs = append(s.msgs, d)
 	o.waiting = true
 	if len(s.msgs) == cap(s.msgs) {
 		s.flush()

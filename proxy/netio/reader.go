@@ -39,7 +39,7 @@ func newUDPReader(s *udpSocket, batch int) (*udpReader, error) {
 	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
 	r := &udpReader{
 		s:    s,
-		mm:   newMmsgs(batch, s.wildcard),
+		mm:   newMmsgs(batch, s.wildcard || s.raw != nil),
 		mem:  mem,
 		pkts: make([]Packet, batch),
 	}
@@ -80,7 +80,9 @@ func (r *udpReader) packets() []Packet {
 		p.Data = r.mem[i*slotStride:][:h.Len:h.Len]
 		p.Src = r.mm.names[i].decode(h.Hdr.Namelen)
 		p.Local = r.s.addr.Addr()
-		if r.s.wildcard {
+		if r.s.raw != nil {
+			p.original(r.mm.ctrls[i][:h.Hdr.Controllen])
+		} else if r.s.wildcard {
 			p.Local = pktinfo(&r.mm.ctrls[i], int(h.Hdr.Controllen))
 		}
 	}

@@ -14,7 +14,15 @@ type udpSocket struct {
 	fd       int
 	addr     netip.AddrPort
 	wildcard bool
+	raw      *rawSocket // sends for it, on a transparent listener; else nil
 	counters udpCounters
+}
+
+func (s *udpSocket) close() {
+	unix.Close(s.fd)
+	if s.raw != nil {
+		unix.Close(s.raw.fd)
+	}
 }
 
 // bindGroup binds n sockets to addr that share its packets by flow.
@@ -27,7 +35,7 @@ func bindGroup(addr netip.AddrPort, n int, cfg UDPConfig) (socks []*udpSocket, e
 	defer func() {
 		if err != nil {
 			for _, s := range socks {
-				unix.Close(s.fd)
+				s.close()
 			}
 			socks, err = nil, fmt.Errorf("listen udp %s: %w", addr, err)
 		}
@@ -76,6 +84,11 @@ func (s *udpSocket) bind(addr netip.AddrPort, cfg UDPConfig) error {
 	if err := s.options(addr.Addr().Is4()); err != nil {
 		return err
 	}
+	if cfg.Transparent != nil {
+		if err := s.makeTransparent(addr.Addr().Is4(), cfg); err != nil {
+			return err
+		}
+	}
 	setBuffer(s.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
 	setBuffer(s.fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, cfg.SendBuffer)
 	if err := unix.Bind(s.fd, unixAddr(addr)); err != nil {
@@ -90,7 +103,6 @@ func (s *udpSocket) bind(addr netip.AddrPort, cfg UDPConfig) error {
 }
 
 func (s *udpSocket) options(v4 bool) error {
-	type option struct{ level, name, value int }
 	var opts []option
 	if v4 {
 		// No DF bit: a large INVITE is fragmented on the way rather than
@@ -105,8 +117,15 @@ func (s *udpSocket) options(v4 bool) error {
 			opts = append(opts, option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
 		}
 	}
+	return setOptions(s.fd, opts)
+}
+
+// option is a socket option with a number for a value.
+type option struct{ level, name, value int }
+
+func setOptions(fd int, opts []option) error {
 	for _, o := range opts {
-		if err := unix.SetsockoptInt(s.fd, o.level, o.name, o.value); err != nil {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return sockErr("setsockopt", err)
 		}
 	}

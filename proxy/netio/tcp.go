@@ -70,7 +70,7 @@ func ListenTCP(cfg TCPConfig, addrs []netip.AddrPort) (*TCP, error) {
 	t.done, t.cancel = context.WithCancel(context.Background())
 	t.conns.init()
 	for i, a := range addrs {
-		l, err := listenTCP(i, a)
+		l, err := listenTCP(i, a, cfg.Transparent)
 		if err != nil {
 			t.Close()
 			return nil, err
@@ -121,12 +121,18 @@ func (t *TCP) Close() {
 // Addr. The connection's Value is extra before its first Message. ctx and
 // timeout (0: the system's) bound the dialling only.
 func (t *TCP) Dial(ctx context.Context, h StreamHandler, local netip.Addr, remote netip.AddrPort, timeout time.Duration, extra any) (*Conn, error) {
+	return t.DialFrom(ctx, h, netip.AddrPortFrom(local, 0), remote, timeout, extra)
+}
+
+// DialFrom is Dial with a port of its own, or 0. A transparent TCP may take an
+// address and a port that are not this host's.
+func (t *TCP) DialFrom(ctx context.Context, h StreamHandler, local, remote netip.AddrPort, timeout time.Duration, extra any) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.done, cancel)()
-	d := net.Dialer{Control: dialOptions, KeepAlive: -1, Timeout: timeout}
-	if local.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	d := net.Dialer{Control: t.dialOptions(local), KeepAlive: -1, Timeout: timeout}
+	if local.Addr().IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(local)
 	}
 	nc, err := d.DialContext(ctx, "tcp", remote.String())
 	if err != nil {

@@ -38,6 +38,9 @@ type TCPConfig struct {
 	// WriteTimeout is the time that the other side has to take what is
 	// queued, and to close its end after CloseAfterFlush (10 s).
 	WriteTimeout time.Duration
+	// Transparent makes the listeners take connections that were opened to
+	// others, and dials in others' names; nil: ordinary listeners.
+	Transparent *Transparent
 	// WriteQueue caps the bytes that wait for a slow peer (256 KiB), beside
 	// what is in the kernel's buffers.
 	WriteQueue int

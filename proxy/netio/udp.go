@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Packet is one packet of a received batch.
@@ -18,6 +16,12 @@ type Packet struct {
 	Data  []byte         // the worker's buffer: valid until Datagrams returns
 	Src   netip.AddrPort // unmapped; the zone of a link-local address is its interface's index
 	Local netip.Addr     // the address that it was sent to
+
+	// On transparent listeners only:
+
+	LocalPort uint16 // the port that it was sent to
+	TOS       uint8  // type of service (IPv4) or traffic class (IPv6)
+	Fragment  uint16 // the size of its largest fragment in bytes with the IP header; 0: it came whole
 }
 
 // DatagramHandler takes what one worker receives on one listener. It is never
@@ -47,6 +51,9 @@ type UDPConfig struct {
 	// wake-up, on a socket that gets more than one packet in that time. Zero
 	// means 1 ms, negative that none ever waits.
 	Coalesce time.Duration
+	// Transparent makes the listeners take datagrams that were sent to others,
+	// and send in others' names; nil: ordinary listeners.
+	Transparent *Transparent
 }
 
 // DefaultWorkers is one worker for every two CPUs that Go uses: a worker
@@ -195,7 +202,11 @@ func (u *UDP) newWorker(i int) (*udpWorker, error) {
 			return nil, err
 		}
 		w.inputs = append(w.inputs, input{r: r})
-		writers = append(writers, newUDPWriter(s, u.cfg.Batch))
+		if s.raw != nil {
+			writers = append(writers, newRawWriter(s, u.cfg.Batch, u.cfg.Transparent.MTU))
+		} else {
+			writers = append(writers, newUDPWriter(s, u.cfg.Batch))
+		}
 		fds = append(fds, s.fd)
 	}
 	w.out = newOutput(u.cfg.Batch, writers)
@@ -247,7 +258,7 @@ func (u *UDP) closeSockets() {
 		for _, s := range group {
 			_, _, drops := s.meminfo()
 			s.counters.noteDrops(drops)
-			unix.Close(s.fd)
+			s.close()
 		}
 	}
 }

@@ -34,19 +34,19 @@ func (w *udpWriter) writeBatch(msgs []Datagram) {
 		w.mm.set(n, &msgs[i])
 		n++
 	}
-	sent := w.send(w.mm.hdrs[:n])
+	sent := w.s.counters.send(w.s.fd, w.mm.hdrs[:n])
 	w.s.counters.sent.Add(uint64(sent))
 }
 
-// send returns how many messages have left. sendmmsg stops at the first
+// send writes to fd and returns how many messages have left. sendmmsg stops at the first
 // message that fails and, unless that is the first one, tells only how many
 // came before it; the error comes with the next call, which begins with that
 // message.
-func (w *udpWriter) send(hdrs []unix.Mmsghdr) (sent int) {
+func (c *udpCounters) send(fd int, hdrs []unix.Mmsghdr) (sent int) {
 	patience := sendPatience
 	retried := false
 	for len(hdrs) > 0 {
-		n, errno := sendmmsg(w.s.fd, hdrs)
+		n, errno := sendmmsg(fd, hdrs)
 		if errno == 0 {
 			sent += n
 			hdrs = hdrs[n:]
@@ -57,10 +57,10 @@ func (w *udpWriter) send(hdrs []unix.Mmsghdr) (sent int) {
 		case unix.EINTR:
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			if patience <= 0 {
-				w.s.counters.sendDrops.Add(uint64(len(hdrs)))
+				c.sendDrops.Add(uint64(len(hdrs)))
 				return sent
 			}
-			patience -= waitWritable(w.s.fd, patience)
+			patience -= waitWritable(fd, patience)
 		default:
 			// An ICMP error about an earlier packet is reported in place of
 			// sending this one, and only once.
@@ -69,7 +69,7 @@ func (w *udpWriter) send(hdrs []unix.Mmsghdr) (sent int) {
 				continue
 			}
 			retried = false
-			w.s.counters.sendErrors.Add(1)
+			c.sendErrors.Add(1)
 			hdrs = hdrs[1:]
 		}
 	}

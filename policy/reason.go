@@ -62,6 +62,7 @@ const (
 	ReasonOwnAck
 	ReasonNotPBX
 	ReasonToUs
+	ReasonForgedSource
 
 	// sipward itself.
 	ReasonQueueFull
@@ -126,6 +127,8 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonOwnAck: {"own-ack", "The ACK to an answer that sipward itself gave; it ends here, the PBX knows nothing of the call."},
 	ReasonNotPBX: {"not-pbx", "A stranger spoke to a listener that serves the PBXes only."},
 	ReasonToUs:   {"to-us", "A PBX asked sipward itself whether it lives, and was answered."},
+
+	ReasonForgedSource: {"forged-source", "The packet came from outside with the address of one of your PBXes."},
 
 	ReasonQueueFull: {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
 	ReasonTooLarge:  {"too-large", "The message would be larger than its transport can carry."},

@@ -37,6 +37,7 @@ func (e *endpoint) stream() bool { return e.transport != policy.UDP }
 type face struct {
 	ep      *endpoint
 	local   netip.Addr
+	port    uint16 // of local, in transparent mode
 	towards flow.Side
 }
 

@@ -38,6 +38,9 @@ type Config struct {
 	Outside, Inside []Listener
 	UDP             netio.UDPConfig
 	TCP             netio.TCPConfig
+	// Transparent has the messages of others pass through unchanged; the listeners are
+	// then those that the packet filter leads them to. nil: proxy mode.
+	Transparent *Transparent
 	// DialTimeout bounds a TCP connection attempt to a PBX or a trunk; 0 means 3 s.
 	DialTimeout time.Duration
 	// LookupTimeout bounds the resolution of a trunk's name; 0 means 4 s.
@@ -98,6 +101,7 @@ type Server struct {
 	forms    forms
 	overload overload
 	trunks   trunkConns
+	transit  *transit // nil in proxy mode
 	tasks    sync.Pool
 	slow     chan struct{}
 	knocks   chan struct{}
@@ -123,6 +127,8 @@ func New(cfg Config) (*Server, error) {
 		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
 		slow: make(chan struct{}, slowLane), knocks: make(chan struct{}, maxKnocks), proofs: newProofs(),
 	}
+	s.transit = newTransit(cfg.Transparent, s.now())
+	cfg.UDP.Transparent, cfg.TCP.Transparent = cfg.Transparent.sockets(), cfg.Transparent.sockets()
 	if s.events == nil {
 		s.events = new(event.Bus)
 	}
@@ -179,7 +185,7 @@ func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrP
 
 // Reload puts new Settings into force; messages in flight keep the old ones.
 func (s *Server) Reload(set Settings) {
-	s.live.Store(&live{path: set.Path, trunks: set.Trunks, shield: set.Shield})
+	s.live.Store(&live{path: set.Path || s.transit != nil, trunks: set.Trunks, shield: set.Shield})
 	s.overload.static.Store(int64(set.Strangers))
 	s.overload.set(math.Inf(1)) // the controller goes on from there
 	s.locals.forget()

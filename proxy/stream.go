@@ -76,10 +76,10 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 		ep = found
 	}
 	t.from = origin{
-		face: face{ep: ep, local: c.Local().Addr(), towards: st.side},
+		face: face{ep: ep, local: c.Local().Addr(), port: c.Local().Port(), towards: st.side},
 		addr: c.Remote(), side: st.side, conn: c,
 	}
-	if st.side == flow.Outside && !t.admitted() {
+	if st.side == flow.Outside && !t.admitted() || s.transit != nil && !s.leads(c) {
 		c.CutOff(netio.ErrSourceClosed)
 		return
 	}
@@ -143,18 +143,26 @@ func (s *Server) streamState(c *netio.Conn) *stream {
 // pair returns c's connection to the PBX, dialled if there is none yet. It is
 // called by c's reader only.
 func (s *Server) pair(c *netio.Conn, p *upstream.PBX) (*netio.Conn, error) {
+	return s.pairBy(c, p.ID(), func() (*netio.Conn, error) {
+		return s.tcp.Dial(s.ctx, s, s.dialFrom(flow.Inside, p.Addr().Addr()), p.Addr(), s.cfg.DialTimeout,
+			&stream{side: flow.Inside, pair: c})
+	})
+}
+
+// pairBy returns c's connection to the PBX with that ID, dialled by dial if there is
+// none yet.
+func (s *Server) pairBy(c *netio.Conn, pbx uint16, dial func() (*netio.Conn, error)) (*netio.Conn, error) {
 	st := s.streamState(c)
 	st.mu.Lock()
 	for _, peer := range st.peers {
-		if peer.pbx == p.ID() {
+		if peer.pbx == pbx {
 			st.mu.Unlock()
 			return peer.conn, nil
 		}
 	}
 	st.mu.Unlock()
 
-	conn, err := s.tcp.Dial(s.ctx, s, s.dialFrom(flow.Inside, p.Addr().Addr()), p.Addr(), s.cfg.DialTimeout,
-		&stream{side: flow.Inside, pair: c})
+	conn, err := dial()
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +172,7 @@ func (s *Server) pair(c *netio.Conn, p *upstream.PBX) (*netio.Conn, error) {
 		conn.Close(errPeerClosed)
 		return nil, errClosing
 	}
-	st.peers = append(st.peers, peer{pbx: p.ID(), conn: conn})
+	st.peers = append(st.peers, peer{pbx: pbx, conn: conn})
 	return conn, nil
 }
 

@@ -27,6 +27,8 @@ type task struct {
 	e    sip.Edit
 	from origin
 	live *live // configuration in force, taken once a message
+	// packet is the datagram at hand, in transparent mode.
+	packet *netio.Packet
 
 	route   routes
 	account []byte // user@host of the account that the message is about, see accountOf
@@ -79,6 +81,10 @@ func newTask(s *Server, shard *policy.Shard) *task {
 // handle takes one whole message. b is the caller's; it is not kept.
 func (t *task) handle(b []byte) {
 	fault := t.m.Parse(b, t.from.stream())
+	if t.s.transit != nil {
+		t.transit(fault)
+		return
+	}
 	t.e.Reset(&t.m)
 	switch {
 	case fault == sip.FaultKeepAlive:
@@ -177,7 +183,11 @@ func (t *task) sendBytes(h *hop, b []byte) bool {
 		return false
 	case t.out != nil:
 		n := copy(t.out.Slot(h.ep.listener)[:maxDatagram], b)
-		t.out.Push(h.ep.listener, n, h.addr, h.source())
+		if t.s.transit != nil {
+			t.out.PushFrom(h.ep.listener, n, h.addr, netip.AddrPortFrom(h.local, h.port))
+		} else {
+			t.out.Push(h.ep.listener, n, h.addr, h.source())
+		}
 		return true
 	}
 	return t.s.udp.WriteTo(h.ep.listener, b, h.addr, h.source()) == nil

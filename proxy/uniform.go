@@ -124,7 +124,7 @@ func (t *task) sendUniform(h *hop, tok *flow.Token) bool {
 }
 
 // appendOfRequest appends the header lines with that ID of the response at hand,
-// without our own Via.
+// without our own Via, which it has in proxy mode.
 func (t *task) appendOfRequest(b []byte, id sip.HeaderID) []byte {
 	m := &t.m
 	for i := range m.Headers {
@@ -132,7 +132,7 @@ func (t *task) appendOfRequest(b []byte, id sip.HeaderID) []byte {
 		if h.ID != id {
 			continue
 		}
-		if i != m.Via.Header || id != sip.HeaderVia {
+		if i != m.Via.Header || id != sip.HeaderVia || t.s.transit != nil {
 			b = append(b, h.Line.Of(m.Buf)...)
 			continue
 		}

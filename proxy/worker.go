@@ -28,7 +28,8 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 	t.begin(t.s.now())
 	for i := range pkts {
 		p := &pkts[i]
-		t.from = origin{face: face{ep: w.ep, local: p.Local}, addr: p.Src}
+		t.from = origin{face: face{ep: w.ep, local: p.Local, port: p.LocalPort}, addr: p.Src}
+		t.packet = p
 		t.m.Buf = nil // nothing is known of the message yet
 		if !t.classify() {
 			continue
@@ -47,6 +48,9 @@ func (t *task) begin(now int64) {
 // gate about strangers. It is the first thing that happens to a packet.
 func (t *task) classify() bool {
 	ep := t.from.ep
+	if t.s.transit != nil {
+		return t.classifyTransit()
+	}
 	if !ep.inside {
 		return t.classifyOutside()
 	}

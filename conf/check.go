@@ -9,7 +9,8 @@ import (
 // check looks at keys together: what is right alone can be wrong beside the
 // others.
 func (d *decoder) check(c *Config) {
-	if d.clean("listen.outside", "listen.inside") {
+	d.checkTransparent(c)
+	if c.Mode == ModeProxy && d.clean("mode", "listen.outside", "listen.inside") {
 		before := len(d.problems)
 		d.checkListeners(c)
 		d.bad["listen.inside"] = len(d.problems) > before
@@ -125,7 +126,7 @@ func (d *decoder) checkPBX(c *Config) {
 				d.fail(n.itemAt(i), key, "%s is already %s; remove one of them", p.Address, itemKey("pbx", j))
 			}
 		}
-		if d.clean("listen.outside", "listen.inside") {
+		if c.Mode == ModeProxy && d.clean("listen.outside", "listen.inside") {
 			d.checkReach(c, p, key, n.itemAt(i))
 		}
 	}

@@ -24,7 +24,11 @@ import (
 type Config struct {
 	// Mode is the way sipward stands in front of the PBX. Zero is ModeProxy.
 	Mode Mode
-	// Listen holds the addresses that sipward receives on.
+	// Placement is where a transparent sipward stands. Zero is PlacementRouter.
+	Placement Placement
+	// Transparent holds what transparent mode alone needs.
+	Transparent Transparent
+	// Listen holds the addresses that sipward receives on, in proxy mode.
 	Listen Listen
 	// PBX holds the protected PBXes, at least one, in the file's order.
 	PBX []PBX
@@ -87,6 +91,28 @@ type Config struct {
 	Log Log
 	// Shutdown says how sipward ends.
 	Shutdown Shutdown
+}
+
+// Transparent holds what transparent mode alone needs.
+type Transparent struct {
+	// Inside names the interfaces that the PBXes are behind; for a router at least one,
+	// else none.
+	Inside []string
+	// Outside names those that phones and carriers are behind. Empty: all others.
+	Outside []string
+	// CarrierPorts are the TCP ports on which PBXes connect to carriers.
+	CarrierPorts []int
+	// Fail is what becomes of messages when sipward is not there. Zero is FailOpen.
+	Fail Fail
+	// ManageRules has sipward make the rules and routes itself.
+	ManageRules bool
+	// Port and the one after it are sipward's own, on the loopback addresses.
+	Port int
+	// Mark is that of packets that are led to sipward, OwnMark of those that it sends.
+	// They differ, and are not 0.
+	Mark, OwnMark uint32
+	// Table is the number of the routing table that delivers what is marked.
+	Table int
 }
 
 // InsideOrOutside returns the listeners that face the PBX: the inside ones, or

@@ -9,10 +9,35 @@ import (
 // Mode is the way sipward stands in front of the PBX.
 type Mode uint8
 
-// ModeProxy has the PBX see sipward's address.
-const ModeProxy Mode = iota
+// The modes.
+const (
+	ModeProxy       Mode = iota // the PBX sees sipward's address
+	ModeTransparent             // the PBX sees the phone's own, and no message is changed
+)
 
-func (m Mode) String() string { return [...]string{"proxy"}[m] }
+func (m Mode) String() string { return [...]string{"proxy", "transparent"}[m] }
+
+// Placement is where a transparent sipward stands.
+type Placement uint8
+
+// The placements.
+const (
+	PlacementRouter Placement = iota // on the path to the PBX
+	PlacementHost                    // on the PBX's own host
+)
+
+func (p Placement) String() string { return [...]string{"router", "host"}[p] }
+
+// Fail is what becomes of messages when sipward is not there.
+type Fail uint8
+
+// The ways to fail.
+const (
+	FailOpen   Fail = iota // they pass, unprotected
+	FailClosed             // they are dropped
+)
+
+func (f Fail) String() string { return [...]string{"open", "closed"}[f] }
 
 // Transport is what a listener speaks.
 type Transport uint8

@@ -205,6 +205,30 @@ func group() kind[string] {
 	})
 }
 
+var interfaceForm = regexp.MustCompile(`^[^\s/"*\pC]{1,15}$`)
+
+// interfaceRule allows what Linux allows (dev_valid_name), but for what nftables takes for
+// a pattern or the end of a string.
+func interfaceRule(text string) error {
+	if !interfaceForm.MatchString(text) || text == "." || text == ".." || text == "lo" {
+		return fmt.Errorf("%s is not the name of an interface; write one that `ip link` lists, but not lo", quote(text))
+	}
+	return nil
+}
+
+var markForm = regexp.MustCompile(`^(0x[0-9a-fA-F]{1,8}|[1-9][0-9]{0,9})$`)
+
+// mark reads the mark of a packet.
+func mark() kind[uint32] {
+	return scalar("packet mark 0x1 to 0xffffffff", func(text string) (uint32, error) {
+		n, err := strconv.ParseUint(text, 0, 32)
+		if !markForm.MatchString(text) || err != nil || n == 0 {
+			return 0, fmt.Errorf("%s is not a packet mark; write one from 0x1 to 0xffffffff that no other rule of this machine uses", quote(text))
+		}
+		return uint32(n), nil
+	})
+}
+
 // word reads one piece of text that a rule allows.
 func word(name string, rule func(text string) error) kind[string] {
 	return scalar(name, func(text string) (string, error) { return text, rule(text) })

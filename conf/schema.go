@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 // after those above it.
 func schema() []key {
 	var keys []key
-	for _, part := range [][]key{pathKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), serviceKeys()} {
+	for _, part := range [][]key{pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), serviceKeys()} {
 		keys = append(keys, part...)
 	}
 	return keys
@@ -53,7 +53,7 @@ func schema() []key {
 
 // pathKeys say where messages come from and where they go.
 func pathKeys() []key {
-	mode := oneOf([]string{"transparent"}, choice[Mode]{"proxy", ModeProxy})
+	mode := oneOf(nil, choice[Mode]{"proxy", ModeProxy}, choice[Mode]{"transparent", ModeTransparent})
 	probe := oneOf(nil, choice[Probe]{"options", ProbeOptions}, choice[Probe]{"tcp", ProbeTCP}, choice[Probe]{"off", ProbeOff})
 	listeners := listOf("list of udp://ADDRESS:PORT and tcp://ADDRESS:PORT", listener())
 	advertise := bind("listen.advertise", "{}", onRestart, advertiseKind(), func(c *Config) *map[Listener]Advertised { return &c.Listen.Advertise })
@@ -73,6 +73,26 @@ func pathKeys() []key {
 		bind("health.fall", "2", onReload, count, func(c *Config) *int { return &c.Health.Fall }),
 		bind("health.rise", "1", onReload, count, func(c *Config) *int { return &c.Health.Rise }),
 		bind("path", "false", onReload, trueOrFalse(), func(c *Config) *bool { return &c.Path }),
+	}
+}
+
+// transparentKeys are about transparent mode.
+func transparentKeys() []key {
+	placement := oneOf(nil, choice[Placement]{"router", PlacementRouter}, choice[Placement]{"host", PlacementHost})
+	fail := oneOf(nil, choice[Fail]{"open", FailOpen}, choice[Fail]{"closed", FailClosed})
+	interfaces := listOf("list of interfaces", word("name of an interface", interfaceRule))
+	ports := listOf("list of TCP ports", wholeNumber(1, 65535))
+	return []key{
+		bind("placement", "router", onRestart, placement, func(c *Config) *Placement { return &c.Placement }),
+		bind("transparent.inside", "[]", onRestart, interfaces, func(c *Config) *[]string { return &c.Transparent.Inside }),
+		bind("transparent.outside", "[]", onRestart, interfaces, func(c *Config) *[]string { return &c.Transparent.Outside }),
+		bind("transparent.carrier_ports", "[5060]", onRestart, ports, func(c *Config) *[]int { return &c.Transparent.CarrierPorts }),
+		bind("transparent.fail", "open", onRestart, fail, func(c *Config) *Fail { return &c.Transparent.Fail }),
+		bind("transparent.manage_rules", "true", onRestart, trueOrFalse(), func(c *Config) *bool { return &c.Transparent.ManageRules }),
+		bind("transparent.port", "15060", onRestart, wholeNumber(1, 65534), func(c *Config) *int { return &c.Transparent.Port }),
+		bind("transparent.mark", "0x5150", onRestart, mark(), func(c *Config) *uint32 { return &c.Transparent.Mark }),
+		bind("transparent.own_mark", "0x5151", onRestart, mark(), func(c *Config) *uint32 { return &c.Transparent.OwnMark }),
+		bind("transparent.table", "5150", onRestart, wholeNumber(1, 1<<31-1), func(c *Config) *int { return &c.Transparent.Table }),
 	}
 }
 

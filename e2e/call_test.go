@@ -53,7 +53,7 @@ func (s *site) arrives(t *testing.T, w wire, callee *phone.Phone, invite *phone.
 	if got := invite.RequestURI(); !strings.EqualFold(got, callee.Contact()) {
 		t.Errorf("the INVITE is addressed to %q, want the phone's own contact %q", got, callee.Contact())
 	}
-	if direct {
+	if s.bare() {
 		return
 	}
 	if got := invite.Source; got.Addr() != s.proxy(w.v6).Addr() {

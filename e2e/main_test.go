@@ -52,6 +52,7 @@ type site struct {
 	*lab.Lab
 	pbx     lab.PBX
 	sipward *lab.Sipward // nil when direct
+	unseen  bool         // sipward changes nothing that is sent
 	dns     *lab.Zone    // that of the carriers
 }
 
@@ -59,9 +60,9 @@ type site struct {
 func (s *site) proxy(v6 bool) netip.AddrPort {
 	a := lab.EdgeWAN
 	switch {
-	case direct && v6:
+	case s.bare() && v6:
 		a = lab.PBX1v6
-	case direct:
+	case s.bare():
 		a = s.pbx.Addr()
 	case v6:
 		a = lab.EdgeWAN6
@@ -69,12 +70,19 @@ func (s *site) proxy(v6 bool) netip.AddrPort {
 	return netip.AddrPortFrom(a, 5060)
 }
 
+// bare says that phones speak to the PBX's own address.
+func (s *site) bare() bool { return direct || s.unseen }
+
 // start puts sipward in front of the PBX.
 func (s *site) start(t *testing.T, cfg lab.Config) {
 	t.Helper()
 	if direct {
 		s.Direct(t)
 		return
+	}
+	if cfg.Placement != "" {
+		s.unseen = true
+		s.Direct(t) // the edge is a router
 	}
 	s.sipward = s.StartSipward(t, cfg)
 }

@@ -147,7 +147,7 @@ func (t *task) forwardStream() bool {
 	}
 	if err != nil {
 		t.note(policy.Drop, policy.ReasonUpstreamError, "")
-		t.from.conn.Close(errRefused)
+		t.from.conn.Close(errPeerClosed)
 	}
 	return err == nil
 }
@@ -223,6 +223,12 @@ func (t *task) transitAnswer() {
 	t.accountOf()
 	b := t.branchOf()
 	client := flow.Token{Side: flow.Outside, Stream: t.from.stream(), Addr: t.from.target()}
+	if client.Stream {
+		if conn, err := t.s.pairInTransit(t.from.conn); err == nil {
+			conn.Pin() // the answer that gets a source cut off still goes out
+			defer conn.Unpin()
+		}
+	}
 	key := t.askedKey(&b, client.Addr.Addr())
 	stamp, known := t.s.transit.recall(key, t.now, t.payload[:0])
 	d := t.observed(&client, stamp, &b)

@@ -60,7 +60,7 @@ func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
 
 func poolConfig(c *conf.Config, log *slog.Logger) upstream.Config {
 	cfg := upstream.Config{
-		Interval: probeInterval(c.Health), Timeout: c.Health.Timeout, Fall: c.Health.Fall, Rise: c.Health.Rise,
+		Interval: probeInterval(c), Timeout: c.Health.Timeout, Fall: c.Health.Fall, Rise: c.Health.Rise,
 		Logger: log,
 	}
 	if c.Health.Probe == conf.ProbeTCP {
@@ -87,10 +87,11 @@ func resolverConfig(c *conf.Config) resolve.Config {
 	return cfg
 }
 
-// probeInterval is negative for no probes.
-func probeInterval(h conf.Health) time.Duration {
-	if h.Probe == conf.ProbeOff {
+// probeInterval is negative for no probes: in transparent mode a message goes to the PBX
+// that it is addressed to, up or not.
+func probeInterval(c *conf.Config) time.Duration {
+	if c.Health.Probe == conf.ProbeOff || c.Mode == conf.ModeTransparent {
 		return -1
 	}
-	return h.Interval
+	return c.Health.Interval
 }

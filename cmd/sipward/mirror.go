@@ -51,16 +51,14 @@ func kernelConfig(c *conf.Config) kernel.Config {
 		NoRules: !c.Kernel.ManageRule, MaxEntries: c.Kernel.MaxEntries, Interval: c.Kernel.Interval, RemoveOnExit: c.Kernel.OnExit == conf.KernelRemove,
 	}
 	seen := map[kernel.Port]bool{}
-	for _, list := range [][]conf.Listener{c.Listen.Outside, c.Listen.Inside} {
-		for _, l := range list {
-			p := kernel.Port{Protocol: unix.IPPROTO_UDP, Port: l.Addr.Port()}
-			if l.Transport == conf.TransportTCP {
-				p.Protocol = unix.IPPROTO_TCP
-			}
-			if !seen[p] {
-				seen[p] = true
-				cfg.Ports = append(cfg.Ports, p)
-			}
+	for _, l := range protected(c) {
+		p := kernel.Port{Protocol: unix.IPPROTO_UDP, Port: l.Addr.Port()}
+		if l.Transport == conf.TransportTCP {
+			p.Protocol = unix.IPPROTO_TCP
+		}
+		if !seen[p] {
+			seen[p] = true
+			cfg.Ports = append(cfg.Ports, p)
 		}
 	}
 	return cfg

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/proxy"
+	"sipward/proxy/divert"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
@@ -62,6 +64,7 @@ type edge struct {
 	pool     *upstream.Pool
 	resolver *resolve.Resolver
 	server   *proxy.Server
+	divert   *divert.Rules // nil in proxy mode
 	control  *admin.Server
 	state    *state
 	mirror   *mirror
@@ -123,15 +126,20 @@ func (e *edge) build(events *event.Bus) error {
 		return err
 	}
 	e.resolver = resolve.New(resolverConfig(c.conf))
-	e.server, err = proxy.New(proxy.Config{
-		Outside: proxyListeners(reachable(c.conf, log), c.conf.Listen.Advertise),
-		Inside:  proxyListeners(c.conf.Listen.Inside, nil),
-		UDP:     netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
-		TCP:     tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
+	cfg := proxy.Config{
+		UDP: netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
+		TCP: tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
 		Settings: settings(c), QueueFull: e.mirror.queueFull,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
-	})
-	if err != nil {
+	}
+	if err := e.stand(&cfg); err != nil {
+		return err
+	}
+	if e.server, err = proxy.New(cfg); err != nil {
+		return err
+	}
+	if err := e.lead(); err != nil {
+		e.server.Close()
 		return err
 	}
 	e.control, err = admin.New(admin.Config{
@@ -139,6 +147,7 @@ func (e *edge) build(events *event.Bus) error {
 		Backend: e, Log: log,
 	})
 	if err != nil {
+		err = errors.Join(err, e.leadNoMore())
 		e.server.Close()
 	}
 	return err
@@ -169,6 +178,9 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.tick(work) })
 	group.Go(func() error { return e.pool.Run(work) })
 	group.Go(func() error { return e.server.Run(work) })
+	if e.divert != nil {
+		group.Go(func() error { return e.divert.Run(work) })
+	}
 	group.Go(func() error { return e.control.Run(work) })
 	group.Go(func() error { return e.reloadOnHangup(work) })
 	group.Go(func() error { return feedWatchdog(work, e) })
@@ -185,7 +197,7 @@ func (e *edge) Run(ctx context.Context) error {
 		return nil
 	})
 	e.notify(stateReady)
-	e.log.Info("ready", "version", versionString(), "outside", urls(e.config.conf.Listen.Outside), "pbx", len(e.config.conf.PBX))
+	e.log.Info("ready", "version", versionString(), "mode", e.config.conf.Mode.String(), "outside", outsideOf(e.config.conf), "pbx", len(e.config.conf.PBX))
 	return group.Wait()
 }
 
@@ -243,6 +255,11 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 	if err := e.pool.Reload(poolConfig(next.conf, e.log)); err != nil {
 		return admin.Reloaded{}, err
 	}
+	if e.divert != nil {
+		if err := e.divert.SetPBXes(pbxAddresses(next.conf)); err != nil {
+			return admin.Reloaded{}, err
+		}
+	}
 	e.state.bans.Reload(banConfig(next.conf, e.goodSources, e.log))
 	if e.level != nil {
 		e.level.Set(next.conf.Log.Level)
@@ -264,6 +281,36 @@ func (e *edge) apply(c *configuration) {
 
 func settings(c *configuration) proxy.Settings {
 	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Shield: c.conf.DigestLeakShield, Strangers: c.conf.Overload.Strangers}
+}
+
+// outsideOf says where phones send to.
+func outsideOf(c *conf.Config) []string {
+	if c.Mode == conf.ModeProxy {
+		return urls(c.Listen.Outside)
+	}
+	return urls(protected(c))
+}
+
+// protected returns what is listened on: by us, or in transparent mode by the PBXes.
+func protected(c *conf.Config) []conf.Listener {
+	if c.Mode == conf.ModeProxy {
+		return slices.Concat(c.Listen.Outside, c.Listen.Inside)
+	}
+	var out []conf.Listener
+	for _, p := range c.PBX {
+		for _, t := range []conf.Transport{conf.TransportUDP, conf.TransportTCP} {
+			out = append(out, conf.Listener{Transport: t, Addr: p.Address})
+		}
+	}
+	return out
+}
+
+// insideOf says where PBXes send to.
+func insideOf(c *conf.Config) []string {
+	if c.Mode == conf.ModeProxy {
+		return urls(c.InsideOrOutside())
+	}
+	return []string{} // to the phones themselves
 }
 
 func urls(list []conf.Listener) []string {

@@ -54,7 +54,7 @@ func (e *edge) Status() admin.Status {
 	s := admin.Status{
 		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
 		Mode:    c.conf.Mode.String(),
-		Outside: urls(c.conf.Listen.Outside), Inside: urls(c.conf.InsideOrOutside()),
+		Outside: outsideOf(c.conf), Inside: insideOf(c.conf),
 		Reasons: map[string]uint64{}, Faults: e.engine.Faults(), Replies: e.engine.Replies(),
 		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{

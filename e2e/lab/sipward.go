@@ -34,10 +34,11 @@ func (r *Run) build() (string, error) {
 	return bin, nil
 }
 
-// Sipward is one configured sipward on the edge.
+// Sipward is one configured sipward, on the edge or on the PBX host.
 type Sipward struct {
 	*Process
 	lab    *Lab
+	host   *Namespace
 	bin    string
 	conf   string
 	socket string
@@ -50,10 +51,20 @@ type Sipward struct {
 type Config struct {
 	PBX   []string // addresses with port; default: the first PBX
 	Extra string   // further YAML at the top level
+	// Placement is that of transparent mode: "router", or "host" for the PBX host. Empty: proxy mode.
+	Placement string
 }
 
-// StartSipward writes a configuration and starts sipward on the edge.
+// StartSipward writes a configuration and starts sipward.
 func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
+	t.Helper()
+	s := l.NewSipward(t, cfg)
+	s.Restart(t)
+	return s
+}
+
+// NewSipward writes a configuration, and starts nothing.
+func (l *Lab) NewSipward(t *testing.T, cfg Config) *Sipward {
 	t.Helper()
 	bin, err := l.run.bin()
 	if err != nil {
@@ -63,7 +74,10 @@ func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sipward{lab: l, bin: bin, conf: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock")}
+	s := &Sipward{lab: l, host: l.Edge, bin: bin, conf: filepath.Join(dir, "sipward.yaml"), socket: filepath.Join(dir, "control.sock")}
+	if cfg.Placement == "host" {
+		s.host = l.PBX
+	}
 	if err := os.WriteFile(s.conf, []byte(cfg.yaml(dir, s.socket)), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +87,6 @@ func (l *Lab) StartSipward(t *testing.T, cfg Config) *Sipward {
 			t.Log("sipward status:\n", out, err)
 		}
 	})
-	s.Restart(t)
 	return s
 }
 
@@ -93,9 +106,16 @@ func (c Config) yaml(dir, socket string) string {
 		pbx = []string{PBX1.String() + ":5060"}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
+	switch c.Placement {
+	case "router":
+		b.WriteString("mode: transparent\ntransparent:\n  inside: [pbx0]\n")
+	case "host":
+		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n")
+	default:
+		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
 		quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
 		quoted("udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"))
+	}
 	b.WriteString("pbx:\n")
 	for _, p := range pbx {
 		fmt.Fprintf(&b, "  - address: %q\n", p)
@@ -125,7 +145,7 @@ func (s *Sipward) Restart(t *testing.T) {
 	t.Helper()
 	var err error
 	argv := append(slices.Clone(s.Wrap), s.bin, "run", "--config", s.conf)
-	if s.Process, err = s.lab.Start(s.lab.Edge, "sipward", argv...); err != nil {
+	if s.Process, err = s.lab.Start(s.host, "sipward", argv...); err != nil {
 		t.Fatal(err)
 	}
 	p := s.Process
@@ -143,8 +163,14 @@ func (s *Sipward) Restart(t *testing.T) {
 
 // CLI runs another of sipward's commands against it.
 func (s *Sipward) CLI(args ...string) (string, error) {
-	cmd := s.lab.Edge.Command(append(append([]string{s.bin}, args...), "--socket", s.socket)...)
-	out, err := cmd.Output()
+	return s.run(append(args, "--socket", s.socket)...)
+}
+
+// Tool runs one of sipward's commands that read the configuration and need no running sipward.
+func (s *Sipward) Tool(args ...string) (string, error) { return s.run(append(args, "--config", s.conf)...) }
+
+func (s *Sipward) run(args ...string) (string, error) {
+	out, err := s.host.Command(append([]string{s.bin}, args...)...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {

@@ -80,8 +80,6 @@ func (r *Rules) Down() error {
 		if set, err = openRuleset(&r.cfg); err != nil {
 			return err
 		}
-	} else {
-		defer func() { r.set = nil }()
 	}
 	defer set.close()
 	table, err := set.find()
@@ -90,7 +88,7 @@ func (r *Rules) Down() error {
 	}
 	if table != nil {
 		if err := set.remove(table); err != nil {
-			if table.Flags&tableOwner != 0 {
+			if owned(table) {
 				return fmt.Errorf("%w: it belongs to a running sipward; stop that", err)
 			}
 			return err
@@ -123,7 +121,7 @@ func (r *Rules) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return r.Down()
+			return r.End()
 		case <-tick.C:
 			r.measure()
 			if err := r.repair(); err != nil {
@@ -133,12 +131,23 @@ func (r *Rules) Run(ctx context.Context) error {
 	}
 }
 
+// End removes what Up has made; if it was not called, nothing.
+func (r *Rules) End() error {
+	r.mu.Lock()
+	up := r.set != nil
+	r.mu.Unlock()
+	if !up {
+		return nil
+	}
+	return r.Down()
+}
+
 // repair puts back what others have removed.
 func (r *Rules) repair() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.set == nil {
-		return nil
+		return nil // somebody else makes the rules
 	}
 	added, err := r.cfg.addRoutes()
 	if err != nil {

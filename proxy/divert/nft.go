@@ -3,6 +3,7 @@ package divert
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/google/nftables"
@@ -13,6 +14,12 @@ import (
 // tableOwner is the flag of a table that ends with the socket that has made it
 // (NFT_TABLE_F_OWNER).
 const tableOwner = 0x2
+
+// owned reports whether a table has an owner. The library reads the flags in the byte
+// order of the host, and the kernel writes them big-endian.
+func owned(t *nftables.Table) bool {
+	return t.Flags&tableOwner != 0 || bits.ReverseBytes32(t.Flags)&tableOwner != 0
+}
 
 // ruleset is the table in the kernel. An owner's connection stays open.
 type ruleset struct {
@@ -52,7 +59,7 @@ func (r *ruleset) find() (*nftables.Table, error) {
 // make puts the table in force, in place of one that is there.
 func (r *ruleset) make(old *nftables.Table) error {
 	table := &nftables.Table{Name: r.cfg.Name, Family: nftables.TableFamilyINet}
-	if old != nil && old.Flags&tableOwner != 0 {
+	if old != nil && owned(old) {
 		return fmt.Errorf("nftables table %q: %w: it has an owner, so another sipward is running", r.cfg.Name, ErrConflict)
 	}
 	if old != nil {
@@ -120,7 +127,7 @@ func (r *ruleset) makeOwned() error {
 func (r *ruleset) fill(table *nftables.Table) error {
 	for i, s := range r.cfg.sets() {
 		v := &nftables.Set{
-			Table: table, Name: s.name, ID: uint32(i + 1), KeyType: s.key, Concatenation: s.concat,
+			Table: table, Name: s.name, ID: uint32(i + 1), KeyType: s.key, KeyByteOrder: s.order, Concatenation: s.concat,
 			Dynamic: s.dynamic, HasTimeout: s.dynamic,
 		}
 		if s.dynamic {

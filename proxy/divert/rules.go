@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 )
 
 // chain is a base chain of the table.
@@ -51,7 +52,7 @@ var transports = [...]string{"udp", "tcp"}
 // sets returns the sets of the table.
 func (c *Config) sets() []set {
 	interfaces := func(name string, names []string) set {
-		s := set{name: name, typ: "ifname", key: nftables.TypeIFName}
+		s := set{name: name, typ: "ifname", key: nftables.TypeIFName, order: binaryutil.NativeEndian}
 		for _, n := range names {
 			key := make([]byte, maxInterface+1)
 			copy(key, n)
@@ -151,7 +152,7 @@ func (c *Config) taken(f *family, p uint16, match ...term) []rule {
 // interface. Connections from outside are redirected to another port: on one host two
 // sockets cannot have the same addresses and ports, the PBX's and ours.
 func (c *Config) hostChains() []chain {
-	nat := chain{name: "redirect", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityNAT}
+	nat := chain{name: "to_port", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityNAT}
 	lead := chain{name: "divert", typ: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityDivert}
 	untrack := chain{name: "untrack_out", typ: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput, hookName: "output", priority: priorityRaw}
 	turn := chain{name: "turn", typ: nftables.ChainTypeRoute, hook: nftables.ChainHookOutput, hookName: "output", priority: priorityMangle}
@@ -184,18 +185,15 @@ func (c *Config) leavesPBX(f *family) []rule {
 }
 
 // Script returns the rules, the rule of ip(8) and the routes as a shell script.
-func (c Config) Script() (string, error) {
-	c, err := c.checked()
-	if err != nil {
-		return "", err
-	}
+func (r *Rules) Script() string {
+	c := &r.cfg
 	var b strings.Builder
 	b.WriteString("#!/bin/sh -e\n")
 	for _, line := range c.routeCommands() {
 		b.WriteString(line + "\n")
 	}
 	fmt.Fprintf(&b, "nft -f - <<'END'\ntable inet %[1]s\ndelete table inet %[1]s\n%sEND\n", c.Name, c.table())
-	return b.String(), nil
+	return b.String()
 }
 
 // table returns the table as nft(8) reads it.
@@ -230,7 +228,7 @@ func (c *Config) table() string {
 // maxFlows is how many connections to PBXes are remembered on their host.
 const maxFlows = 1 << 17
 
-// sameHosts drops the ports, for messages.
+// hostsOf drops the ports.
 func hostsOf(pbxes []netip.AddrPort) (hosts []netip.Addr) {
 	for _, p := range pbxes {
 		if !slices.Contains(hosts, p.Addr()) {

@@ -68,6 +68,7 @@ type set struct {
 	name     string
 	typ      string
 	key      nftables.SetDatatype
+	order    binaryutil.ByteOrder // of the key, as nft(8) shows it; nil: big-endian
 	concat   bool
 	dynamic  bool
 	elements []element

@@ -113,8 +113,8 @@ func (c Config) yaml(dir, socket string) string {
 		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n")
 	default:
 		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
-		quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
-		quoted("udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"))
+			quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
+			quoted("udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"))
 	}
 	b.WriteString("pbx:\n")
 	for _, p := range pbx {
@@ -167,7 +167,9 @@ func (s *Sipward) CLI(args ...string) (string, error) {
 }
 
 // Tool runs one of sipward's commands that read the configuration and need no running sipward.
-func (s *Sipward) Tool(args ...string) (string, error) { return s.run(append(args, "--config", s.conf)...) }
+func (s *Sipward) Tool(args ...string) (string, error) {
+	return s.run(append(args, "--config", s.conf)...)
+}
 
 func (s *Sipward) run(args ...string) (string, error) {
 	out, err := s.host.Command(append([]string{s.bin}, args...)...).Output()

@@ -95,6 +95,14 @@ func (s *site) testStalePassword(t *testing.T, others []*phone.Phone) {
 			t.Errorf("explain does not say %q:\n%s", want, text)
 		}
 	}
+	s.sipward.Crash(t)
+	dropped = s.reasons(t, "quarantine")
+	stale.guessAt(ch, "2020", 20, 5)
+	s.counted(t, dropped, 5, "quarantine")
+	want(t, 200)(others[0].Register(within(t, patience), 300))
+	if text := s.explain(t, office); !strings.Contains(text, "quarantine") || !strings.Contains(text, "2020@") {
+		t.Errorf("after kill -9 and a start explain does not tell of the quarantine:\n%s", text)
+	}
 	if strings.Contains(text, "2001@") {
 		t.Errorf("explain speaks of a phone that is innocent:\n%s", text)
 	}

@@ -35,9 +35,10 @@ type Config struct {
 
 	// What follows is read by New alone; a Reload does not change it.
 
-	Bans   Bans         // nil: nobody is banned; what would be banned is dropped for as long
-	Places *ban.Places  // where accounts have registered from; nil: DistinctSources is off
-	Notify func(Notice) // is told of each episode, beside Notices; must not wait; may be nil
+	Bans        Bans             // nil: nobody is banned; what would be banned is dropped for as long
+	Quarantines *ban.Quarantines // what Resume puts in force after a restart; nil: nothing outlives one
+	Places      *ban.Places      // where accounts have registered from; nil: DistinctSources is off
+	Notify      func(Notice)     // is told of each episode, beside Notices; must not wait; may be nil
 	// Standing is told when a source comes into good standing because of a binding
 	// or a dialog, when that will last longer or shorter than was told, and when it
 	// has ended: until, Unix time in nanoseconds, is not in the future then. It

@@ -37,6 +37,8 @@ type Engine struct {
 	notices   notices
 	ticks     atomic.Uint32
 
+	quarantines *ban.Quarantines
+
 	faults  tally
 	replies tally
 	would   tally
@@ -70,6 +72,9 @@ func New(cfg Config) *Engine {
 		notices:   notices{episodes: newTable(4096, func(until *int64, _ int64) int64 { return *until })},
 	}
 	e.known = newKnown(n, &e.keys, cfg.Standing)
+	if e.quarantines = cfg.Quarantines; e.quarantines == nil {
+		e.quarantines, _ = ban.NewQuarantines(nil, 0) // without a store it cannot fail
+	}
 	e.gate = gate.New(gate.Config{Rules: gateRules(&cfg), Bans: bans, Good: standings{e}, Table: rate.Config{Sources: cfg.Sources, IPv6Bits: cfg.IPv6Bits}})
 	e.rules.Store(compile(cfg))
 	return e

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"sipward/policy/ban"
 )
 
 // Explanation is what the engine knows of a source. Lists and bans are told by
@@ -13,9 +15,9 @@ type Explanation struct {
 	Standing    Standing
 	Why         string // what the source owes its standing to
 	Counts      []Count
-	Quarantines []Quarantine // those in force
-	Exhibits    []Exhibit    // the latest messages that counted against it, oldest first
-	Undo        []string     // commands that undo what is in force
+	Quarantines []ban.Quarantine // those in force
+	Exhibits    []Exhibit        // the latest messages that counted against it, oldest first
+	Undo        []string         // commands that undo what is in force
 }
 
 // Count is what a guard has counted of a source.
@@ -151,8 +153,8 @@ func (e *Engine) Forgive(addr netip.Addr) (quarantines int) {
 	drop(e.guesses.unproven, source)
 	drop(e.probes.few, source)
 	drop(e.probes.many, source)
-	for _, key := range e.guesses.list.take(e.keys.prefix(addr)) {
-		drop(e.guesses.pairs, key)
+	for _, q := range e.quarantines.Take(e.keys.prefix(addr)) {
+		drop(e.guesses.pairs, e.quarantineKey(&q))
 		quarantines++
 	}
 	return quarantines
@@ -173,7 +175,7 @@ const tickParts = 32
 // depends on it.
 func (e *Engine) Tick(now int64) {
 	e.leavePlaces(now)
-	e.guesses.list.purge(now)
+	e.quarantines.Purge(now)
 	e.known.sweep(int(e.ticks.Add(1)%tickParts), tickParts, now)
 }
 

@@ -19,6 +19,9 @@ type accounts struct {
 	modes map[uint64]string // accounts in the mode, by key, for notices; at most maxListed
 }
 
+// maxListed caps the list of accounts in the mode.
+const maxListed = 4096
+
 // sourceSlots is how many sources of an account are known one by one. Beyond it
 // they are sampled.
 const sourceSlots = 32

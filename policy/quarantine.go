@@ -1,81 +1,26 @@
 package policy
 
-import (
-	"cmp"
-	"net/netip"
-	"slices"
-	"sync"
-)
-
-// Quarantine is an account that is shut out from a source in good standing.
-type Quarantine struct {
-	Source  netip.Prefix
-	Account string
-	Since   int64 // Unix nanoseconds
-	Until   int64
-}
-
-// quarantines lists those in force, for people. What is enforced stands in the
-// table of pairs; the list may miss some when there are more than maxListed.
-type quarantines struct {
-	mu sync.Mutex
-	of map[uint64]Quarantine // by key of the pair
-}
-
-// maxListed caps the lists that are kept for people.
-const maxListed = 4096
-
-func (q *quarantines) add(key uint64, v Quarantine) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.of == nil {
-		q.of = map[uint64]Quarantine{}
-	}
-	if len(q.of) < maxListed {
-		q.of[key] = v
-	}
-}
-
-// purge forgets those that have ended.
-func (q *quarantines) purge(now int64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for k, v := range q.of {
-		if v.Until <= now {
-			delete(q.of, k)
-		}
-	}
-}
-
-// take removes and returns those of a source.
-func (q *quarantines) take(p netip.Prefix) []uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var taken []uint64
-	for k, v := range q.of {
-		if v.Source == p {
-			taken = append(taken, k)
-			delete(q.of, k)
-		}
-	}
-	return taken
-}
+import "sipward/policy/ban"
 
 // Quarantines returns the quarantines in force, those that end first in front.
-func (e *Engine) Quarantines(now int64) []Quarantine {
-	q := &e.guesses.list
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var all []Quarantine
-	for _, v := range q.of {
-		if v.Until > now {
-			all = append(all, v)
-		}
+func (e *Engine) Quarantines(now int64) []ban.Quarantine { return e.quarantines.InForce(now) }
+
+// Resume puts the quarantines in force again that Config.Quarantines holds from
+// before a restart.
+func (e *Engine) Resume(now int64) {
+	for _, q := range e.quarantines.InForce(now) {
+		raise(&e.guesses.quarantine, q.Until)
+		key := e.quarantineKey(&q)
+		b := e.guesses.pairs.lock(key)
+		v := e.guesses.pairs.claim(b, key, now)
+		v.last, v.sentence = now, sentence{until: q.Until, kind: servedHere}
+		b.mu.Unlock()
 	}
-	slices.SortFunc(all, func(a, b Quarantine) int {
-		return cmp.Or(cmp.Compare(a.Until, b.Until), a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Account, b.Account))
-	})
-	return all
+}
+
+// quarantineKey returns the key of the pair.
+func (e *Engine) quarantineKey(q *ban.Quarantine) uint64 {
+	return e.keys.join(e.keys.source(q.Source.Addr()), e.keys.account([]byte(q.Account)))
 }
 
 // quarantine shuts an account out from a source in good standing, which is not
@@ -91,8 +36,8 @@ func (e *Engine) quarantine(s *subject) sentence {
 		return sentence{} // its messages are refused while its failures count
 	}
 	raise(&e.guesses.quarantine, until)
-	q := Quarantine{Source: e.keys.prefix(s.addr), Account: string(s.name()), Since: s.now, Until: until}
-	e.guesses.list.add(s.pair(&e.keys), q)
+	q := ban.Quarantine{Source: e.keys.prefix(s.addr), Account: string(s.name()), Since: s.now, Until: until}
+	e.quarantines.Add(q)
 	e.tell(Notice{
 		Time: s.now, Kind: NoticeQuarantine, Reason: ReasonQuarantine, Source: s.addr, Account: q.Account,
 		Text: "The account failed " + times(rule.HitCount) + " within " + rule.MonitPeriod.String() +

@@ -17,7 +17,6 @@ type guesses struct {
 	// quarantine is when the last of all quarantines ends; while there are none
 	// nobody looks for his.
 	quarantine atomic.Int64
-	list       quarantines
 }
 
 func newGuesses(sources int) guesses {

@@ -618,3 +618,45 @@ func TestStandingIsTold(t *testing.T) {
 	source = "2001:db8:0:1::/64"
 	expect("recalled", "1h31m1s")
 }
+
+// A restart ends no quarantine, and an engine that comes after it lifts it.
+func TestQuarantineOutlivesTheEngine(t *testing.T) {
+	cfg := simConfig()
+	kept, err := ban.NewQuarantines(nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Quarantines = kept
+	s := newSim(t, cfg)
+	const phone, office = "192.0.2.1:5062", "192.0.2.1"
+	s.register("192.0.2.1:5060", "a%2541@x")
+	wrong := msg{src: phone, method: "REGISTER", account: "b%2541@x", secret: "wrong", nonce: policy.NonceIssued}
+	for range hitCount {
+		s.ask(wrong)
+	}
+	if f := s.ask(wrong); f.Reason != policy.ReasonQuarantine {
+		t.Fatalf("no quarantine: %+v", f)
+	}
+
+	next := newSim(t, cfg)
+	next.now = s.now
+	next.e.Resume(next.now)
+	if f := next.ask(wrong); f.Reason != policy.ReasonQuarantine {
+		t.Errorf("after the restart %+v", f)
+	}
+	if f := next.register("192.0.2.1:5060", "a%2541@x"); f.status != 200 {
+		t.Errorf("another account: %+v", f)
+	}
+	if q := next.e.Explain(netip.MustParseAddr(office), next.now).Quarantines; len(q) != 1 {
+		t.Errorf("explained as %+v", q)
+	}
+	if n := next.e.Forgive(netip.MustParseAddr(office)); n != 1 {
+		t.Errorf("%d lifted", n)
+	}
+	if f := next.ask(wrong); f.status != 401 {
+		t.Errorf("after it was lifted %+v", f)
+	}
+	if q := kept.InForce(next.now); len(q) != 0 {
+		t.Errorf("%+v is kept", q)
+	}
+}

@@ -36,6 +36,7 @@ func (e *edge) policyConfig(c *configuration) policy.Config {
 		Uniform:           g.UniformAnswers,
 		Bans:              e.state.bans,
 		Places:            e.state.places,
+		Quarantines:       e.state.quarantines,
 		Notify:            e.notices.put,
 		Standing:          e.mirror.standing,
 		Workers:           e.workers + 1,

@@ -154,8 +154,9 @@ func (e *edge) build(events *event.Bus) error {
 }
 
 // recall gives the sources of recent registrations back the good standing that a restart
-// took from them, until their phones have registered again.
+// took from them, until their phones have registered again, and puts quarantines in force.
 func (e *edge) recall(now time.Time) {
+	e.engine.Resume(now.UnixNano())
 	e.state.places.Sources(now.Add(-24*time.Hour).UnixNano(), func(a netip.Addr) {
 		e.engine.Recall(a, now.UnixNano())
 	})

@@ -15,11 +15,12 @@ import (
 )
 
 // state is what outlives a restart: bans, the ladder, list entries by command and
-// the places that accounts are known from.
+// the places that accounts are known from, and the accounts in quarantine.
 type state struct {
-	store  *ban.Store
-	bans   *ban.Table
-	places *ban.Places
+	store       *ban.Store
+	bans        *ban.Table
+	places      *ban.Places
+	quarantines *ban.Quarantines
 }
 
 // storeName is the database in state_dir.
@@ -47,6 +48,10 @@ func openState(c *conf.Config, standing func() int, log *slog.Logger) (*state, e
 		s.Close()
 		return nil, err
 	}
+	if s.quarantines, err = ban.NewQuarantines(s.store, now); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -66,8 +71,8 @@ func banConfig(c *conf.Config, standing func() int, log *slog.Logger) ban.Config
 	}
 }
 
-// awaitState puts the entries made by command in force when they come late: another
-// process had locked the database at the start.
+// awaitState puts quarantines and the entries made by command in force when they come
+// late: another process had locked the database at the start.
 func (e *edge) awaitState(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -77,6 +82,7 @@ func (e *edge) awaitState(ctx context.Context) error {
 		if l := e.config.withCommands(e.state.store); l.allow.Len() != e.lists.allow.Len() || l.deny.Len() != e.lists.deny.Len() {
 			e.apply(e.config)
 		}
+		e.engine.Resume(time.Now().UnixNano())
 	}
 	return nil
 }

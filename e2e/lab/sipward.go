@@ -217,6 +217,19 @@ func (s *Sipward) Count(path ...string) (int64, error) {
 // KillHard is kill -9: sipward gets no chance to say or save anything.
 func (s *Sipward) KillHard() { s.Kill() }
 
+// Crash kills sipward hard once what it has to remember is on disk, and starts it again.
+func (s *Sipward) Crash(t *testing.T) {
+	t.Helper()
+	Poll(t, 20*time.Second, "all is on disk", func() error {
+		if n, err := s.Count("store", "pending"); err != nil || n != 0 {
+			return fmt.Errorf("%d changes wait: %v", n, err)
+		}
+		return nil
+	})
+	s.KillHard()
+	s.Restart(t)
+}
+
 // Reload asks for the configuration to be read again.
 func (s *Sipward) Reload() error { return s.Signal(syscall.SIGHUP) }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,8 +26,8 @@ type StoreConfig struct {
 	Log  *slog.Logger  // nil: silent
 }
 
-// Store keeps bans, ladder steps, list entries and known places in one SQLite
-// database. What it is given waits in memory, the last state of each thing, and
+// Store keeps bans, ladder steps, quarantines, list entries and known places in
+// one SQLite database. What it is given waits in memory, the last state of each thing, and
 // is written in batches; what a person commanded is written before the command
 // returns. The database failing stops neither the table nor its readers: the
 // Store goes on trying and Health says so.
@@ -89,7 +90,7 @@ type holding struct {
 
 const (
 	applicationID = 0x73697077 // "sipw"
-	version       = 1
+	version       = 2
 )
 
 var schema = []string{
@@ -119,7 +120,18 @@ var schema = []string{
 		sources TEXT NOT NULL     -- address@last-registration, in Unix seconds
 	) WITHOUT ROWID`,
 	`PRAGMA application_id = ` + strconv.Itoa(applicationID),
-	`PRAGMA user_version = ` + strconv.Itoa(version),
+}
+
+// upgrades lead from each layout to the next: the first from 1 to 2. A new
+// database gets them, too.
+var upgrades = []string{
+	`CREATE TABLE quarantines (
+		source  TEXT NOT NULL,    -- a prefix
+		account TEXT NOT NULL,
+		since   INTEGER NOT NULL,
+		until   INTEGER NOT NULL,
+		PRIMARY KEY (source, account)
+	) WITHOUT ROWID`,
 }
 
 // Open opens the database, and makes it if need be. A damaged one is set aside.
@@ -263,12 +275,17 @@ func (s *Store) migrate(db *sql.DB) error {
 		return nil
 	case app == applicationID && have > version:
 		return fmt.Errorf("%s was written by a newer sipward (layout %d, this one knows %d)", s.path, have, version)
+	case app == applicationID && have > 0: // an older one
 	case app != 0 || have != 0 || tables > 0:
 		return fmt.Errorf("%s is a database of another program", s.path)
 	case pages > 1:
 		return errWiped
 	}
-	for _, stmt := range schema {
+	steps := upgrades[max(have-1, 0):]
+	if have == 0 {
+		steps = slices.Concat(schema, upgrades)
+	}
+	for _, stmt := range append(slices.Clone(steps), `PRAGMA user_version = `+strconv.Itoa(version)) {
 		if _, err := tx.Exec(stmt); err != nil {
 			return err
 		}

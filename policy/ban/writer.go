@@ -194,7 +194,7 @@ func writeSome(db *sql.DB, rows map[any]row) error {
 // between loses nothing.
 func (s *Store) writeAll(db *sql.DB) error {
 	return transact(db, func(b *batch) error {
-		for _, table := range []string{"bans", "lists", "places"} { // not evidence, of which memory may hold less
+		for _, table := range []string{"bans", "lists", "places", "quarantines"} { // not evidence, of which memory may hold less
 			if err := b.exec("DELETE FROM " + table); err != nil {
 				return err
 			}

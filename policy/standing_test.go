@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sipward/policy"
+	"sipward/policy/ban"
 )
 
 const office = "192.0.2.10"

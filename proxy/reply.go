@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"net/netip"
+
 	"sipward/policy"
 	"sipward/proxy/flow"
 	"sipward/sip"
@@ -119,7 +121,7 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decis
 		o.FromPBX, o.Source = true, t.from.addr
 		o.Proven = true // only who got the request knows its branch
 	} else {
-		o.Source = tok.Addr
+		o.Source = netip.AddrPortFrom(tok.Addr.Addr().WithZone(""), tok.Addr.Port())
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)
 	}

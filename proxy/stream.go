@@ -77,7 +77,7 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 	}
 	t.from = origin{
 		face: face{ep: ep, local: c.Local().Addr(), port: c.Local().Port(), towards: st.side},
-		addr: c.Remote(), side: st.side, conn: c,
+		addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c,
 	}
 	if st.side == flow.Outside && !t.admitted() || s.transit != nil && !s.leads(c) {
 		c.CutOff(netio.ErrSourceClosed)
@@ -96,7 +96,7 @@ func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
 	if st.side == flow.Outside {
 		s.engine.Malformed(c.Remote(), policy.TCP, fault.String(), t.now)
 	}
-	t.from = origin{addr: c.Remote(), side: st.side, conn: c}
+	t.from = origin{addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c}
 	t.m.Buf = nil
 	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
 }

@@ -51,7 +51,8 @@ type task struct {
 // origin is where the message at hand came from.
 type origin struct {
 	face // how we appear to the sender
-	addr netip.AddrPort
+	addr netip.AddrPort // as lists and the policy know it: without a zone
+	peer netip.AddrPort // where answers go: addr, with the zone of a link-local one
 	side flow.Side
 	conn *netio.Conn // nil for a datagram
 	// trunk is set for an outside source on the trunk list.

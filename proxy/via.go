@@ -171,13 +171,13 @@ func (t *task) sentByIsSource() bool {
 func (t *task) replyAddr() netip.AddrPort {
 	v := &t.m.Via
 	if t.from.conn != nil || v.RPort.Present || !t.sentByIsSource() {
-		return t.from.addr
+		return t.from.peer
 	}
 	port := uint16(v.Port)
 	if port == 0 {
 		port = defaultPort
 	}
-	return netip.AddrPortFrom(t.from.addr.Addr(), port)
+	return netip.AddrPortFrom(t.from.peer.Addr(), port)
 }
 
 // popVia removes the top Via value (RFC 3261 §16.7 step 3).

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"net/netip"
+
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/policy/gate"
@@ -28,7 +30,10 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 	t.begin(t.s.now())
 	for i := range pkts {
 		p := &pkts[i]
-		t.from = origin{face: face{ep: w.ep, local: p.Local, port: p.LocalPort}, addr: p.Src}
+		t.from = origin{
+			face: face{ep: w.ep, local: p.Local.WithZone(""), port: p.LocalPort}, peer: p.Src,
+			addr: netip.AddrPortFrom(p.Src.Addr().WithZone(""), p.Src.Port()),
+		}
 		t.packet = p
 		t.m.Buf = nil // nothing is known of the message yet
 		if !t.classify() {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 )
 
 // Kind says in which place of a message a token belongs, so that one cannot be
@@ -42,7 +43,8 @@ type Token struct {
 	Listener uint8
 	// PBX is the identity of the PBX on the other side, 0 if it is not settled.
 	PBX uint16
-	// Addr is the peer's transport address.
+	// Addr is the peer's transport address; the zone of a link-local one is the number of
+	// its interface.
 	Addr netip.AddrPort
 	// Local is the address of ours that the peer spoke to; invalid unless the
 	// listener is bound to a wildcard address.
@@ -127,10 +129,33 @@ func (t *Token) appendHead(b []byte) []byte {
 func appendAddr(b []byte, a netip.Addr, flags byte) []byte {
 	if flags&bitV6 != 0 {
 		x := a.As16()
+		if zone := a.Zone(); zone != "" {
+			n, _ := strconv.ParseUint(zone, 10, 32)
+			binary.BigEndian.PutUint32(x[zoneAt:], uint32(n))
+		}
 		return append(b, x[:]...)
 	}
 	x := a.Unmap().As4()
 	return append(b, x[:]...)
+}
+
+// zoneAt is where in a link-local address the number of its interface is written: the
+// bytes are zero otherwise (RFC 4291 §2.5.6).
+const zoneAt = 4
+
+// parseAddr reads what appendAddr has written.
+func parseAddr(b []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(b)
+	if !a.Is6() || !a.IsLinkLocalUnicast() {
+		return a
+	}
+	x := a.As16()
+	zone := binary.BigEndian.Uint32(x[zoneAt:])
+	if zone == 0 {
+		return a
+	}
+	clear(x[zoneAt : zoneAt+4])
+	return netip.AddrFrom16(x).WithZone(strconv.FormatUint(uint64(zone), 10))
 }
 
 // Parse reads the token in text and verifies it with bind. The payload is
@@ -199,11 +224,10 @@ func (t *Token) parseHead(b []byte) (rest []byte, ok bool) {
 	if len(b) < need {
 		return nil, false
 	}
-	addr, _ := netip.AddrFromSlice(b[:size])
-	t.Addr = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[size:]))
+	t.Addr = netip.AddrPortFrom(parseAddr(b[:size]), binary.BigEndian.Uint16(b[size:]))
 	b = b[size+2:]
 	if flags&bitLocal != 0 {
-		t.Local, _ = netip.AddrFromSlice(b[:size])
+		t.Local = parseAddr(b[:size])
 		b = b[size:]
 	}
 	if t.Stream {

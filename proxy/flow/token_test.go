@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,7 +20,18 @@ func drawToken(t *rapid.T) flow.Token {
 		if v6 {
 			n = 16
 		}
-		a, _ := netip.AddrFromSlice(rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, label))
+		b := rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, label)
+		if v6 && rapid.Bool().Draw(t, "link-local") {
+			copy(b, []byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0})
+		}
+		a, _ := netip.AddrFromSlice(b)
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			clear(b[4:8])
+			a, _ = netip.AddrFromSlice(b)
+			if zone := rapid.Uint32().Draw(t, "zone"); zone != 0 {
+				a = a.WithZone(fmt.Sprint(zone))
+			}
+		}
 		return a
 	}
 	v6 := rapid.Bool().Draw(t, "v6")

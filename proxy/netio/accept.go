@@ -153,7 +153,7 @@ func (t *TCP) acceptAll(l *tcpListener, h StreamHandler) {
 			continue
 		}
 		wait = 0
-		remote := l.from.decode(uint32(len(l.from)))
+		remote := unzoned(l.from.decode(uint32(len(l.from))))
 		t.admit(l, h, l.fd, remote)
 	}
 }
@@ -214,7 +214,7 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 	}
 	local := l.addr
 	if l.wildcard || l.original {
-		local = localAddr(fd, local)
+		local = unzoned(localAddr(fd, local))
 	}
 	if l.original && local.Port() == l.addr.Port() {
 		local = redirectedFrom(fd, local)
@@ -249,6 +249,12 @@ func localAddr(fd int, or netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(withScope(netip.AddrFrom16(sa.Addr).Unmap(), sa.ZoneId), uint16(sa.Port))
 	}
 	return or
+}
+
+// unzoned leaves out the interface of a link-local address: a connection keeps to
+// its own, and lists and bans know addresses without.
+func unzoned(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort {

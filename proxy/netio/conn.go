@@ -59,10 +59,10 @@ func (t *TCP) newConn(d descriptor, h StreamHandler, listener int) (*Conn, error
 // connections and never 0.
 func (c *Conn) ID() uint64 { return c.id }
 
-// Remote is the other side's address.
+// Remote is the other side's address, without a zone.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
-// Local is our side's address.
+// Local is our side's address, without a zone.
 func (c *Conn) Local() netip.AddrPort { return c.local }
 
 // Listener is the index of the listener that accepted the connection, or -1

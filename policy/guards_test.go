@@ -236,7 +236,7 @@ func TestEvidence(t *testing.T) {
 	if err := json.Unmarshal(r.Evidence, &v); err != nil {
 		t.Fatal(err)
 	}
-	if v.Charge != "10 failures within 1m0s" || v.Standing != "stranger" || !v.Proven || len(v.Exhibits) == 0 || len(r.Evidence) > ban.MaxEvidence {
+	if v.Charge != "10 failures within 1m" || v.Standing != "stranger" || !v.Proven || len(v.Exhibits) == 0 || len(r.Evidence) > ban.MaxEvidence {
 		t.Errorf("%+v", v)
 	}
 	for _, x := range v.Exhibits {

@@ -106,3 +106,33 @@ func TestCredentialsOfTheOtherKind(t *testing.T) {
 		})
 	}
 }
+
+// TestEvidenceWithoutOurVia: what people are shown of an answer is what its receiver gets, in
+// whichever way the PBX writes the Vias.
+func TestEvidenceWithoutOurVia(t *testing.T) {
+	for _, joined := range []bool{false, true} {
+		t.Run(fmt.Sprintf("joined=%v", joined), func(t *testing.T) {
+			r := newRig(t, rigOptions{policy: func(c *policy.Config) { c.Register = policy.Register{HitCount: 5} }})
+			phone := newPeer(t, "127.0.1.1")
+			credentials := "Authorization: " + siptest.Auth("alice", "example.com", "n0", "sip:example.com")
+			phone.send(r.outside, siptest.Register(siptest.Options{Via: phone.addr.String(), Headers: []string{credentials}}))
+			m, _ := r.pbx.receive()
+			answer := string(respond(m, "401 Unauthorized", `WWW-Authenticate: Digest realm="example.com", nonce="n1"`))
+			if joined {
+				at := strings.LastIndex(answer, "\r\nVia: ")
+				answer = answer[:at] + ", " + answer[at+len("\r\nVia: "):]
+			}
+			r.pbx.send(r.inside, []byte(answer))
+			phone.receive()
+			shown := r.engine.Explain(phone.addr.Addr(), time.Now().UnixNano()).Exhibits
+			if len(shown) != 1 {
+				t.Fatalf("%d exhibits", len(shown))
+			}
+			text := shown[0].Text
+			if strings.Contains(text, r.inside.String()) || strings.Count(text, "Via:") != 1 || !strings.Contains(text, phone.addr.String()) ||
+				!strings.HasPrefix(text, "SIP/2.0 401 Unauthorized\r\n") || !strings.Contains(text, "\r\nWWW-Authenticate: ") {
+				t.Errorf("shown as\n%s", text)
+			}
+		})
+	}
+}

@@ -198,8 +198,21 @@ func (t *task) headerText(id sip.HeaderID) []byte {
 	return nil
 }
 
-// AppendRedacted implements policy.Excerpter: the message at hand, for people.
-func (t *task) AppendRedacted(dst []byte) []byte { return sip.Redact(dst, t.m.Buf) }
+// AppendRedacted implements policy.Excerpter: the message at hand, for people; a response
+// without our own Via, as its receiver gets it.
+func (t *task) AppendRedacted(dst []byte) []byte {
+	m := &t.m
+	if m.IsRequest || m.ViaCount == 0 {
+		return sip.Redact(dst, m.Buf)
+	}
+	h, own := &m.Headers[m.Via.Header], m.Via.Value
+	if rest := bytes.TrimLeft(m.Buf[own.End:h.Value.End], ", \t\r\n"); len(rest) > 0 {
+		own.End = h.Value.End - uint32(len(rest)) // others stand in the same line
+	} else {
+		own = h.Line
+	}
+	return sip.Redact(sip.Redact(dst, m.Buf[:own.Off]), m.Buf[own.End:])
+}
 
 // createsDialog reports whether a request may create a dialog, so that we must
 // stay in its path (RFC 3261 §16.6 step 4). Methods that we do not know may.

@@ -50,7 +50,7 @@ type task struct {
 
 // origin is where the message at hand came from.
 type origin struct {
-	face // how we appear to the sender
+	face                // how we appear to the sender
 	addr netip.AddrPort // as lists and the policy know it: without a zone
 	peer netip.AddrPort // where answers go: addr, with the zone of a link-local one
 	side flow.Side

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -132,15 +133,21 @@ type attacker struct {
 // attacker opens a socket, or a connection, of an attacker.
 func (s *site) attacker(t *testing.T, w wire, a netip.Addr) *attacker {
 	t.Helper()
+	return s.attackerTo(t, w, a, s.proxy(w.v6))
+}
+
+// attackerTo is an attacker who writes to that address of sipward's.
+func (s *site) attackerTo(t *testing.T, w wire, a netip.Addr, to netip.AddrPort) *attacker {
+	t.Helper()
 	at := &attacker{site: s, wire: w, id: fmt.Sprintf("%x", time.Now().UnixNano()),
 		answers: map[string]int{}, raw: map[string][]byte{}, count: map[int]int{}, closed: make(chan struct{})}
 	if w.tcp {
-		c, err := s.WAN.DialTCP(netip.AddrPortFrom(a, 0), s.proxy(false), patience)
+		c, err := s.WAN.DialTCP(netip.AddrPortFrom(a, 0), to, patience)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		at.local = netip.MustParseAddrPort(c.LocalAddr().String())
+		at.local = netip.AddrPortFrom(a.WithZone(""), uint16(c.LocalAddr().(*net.TCPAddr).Port))
 		at.write = func(b []byte) error { _, err := c.Write(b); return err }
 		r := bufio.NewReader(c)
 		go at.listen(func([]byte) ([]byte, error) { return phone.ReadMessage(r) })
@@ -148,8 +155,8 @@ func (s *site) attacker(t *testing.T, w wire, a netip.Addr) *attacker {
 	}
 	c := socket(t, s.WAN, netip.AddrPortFrom(a, 0))
 	_ = c.SetReadBuffer(1 << 20)
-	at.local = netip.MustParseAddrPort(c.LocalAddr().String())
-	at.write = func(b []byte) error { _, err := c.WriteToUDPAddrPort(b, s.proxy(false)); return err }
+	at.local = netip.AddrPortFrom(a.WithZone(""), uint16(c.LocalAddr().(*net.UDPAddr).Port))
+	at.write = func(b []byte) error { _, err := c.WriteToUDPAddrPort(b, to); return err }
 	go at.listen(func(b []byte) ([]byte, error) { n, err := c.Read(b); return b[:n], err })
 	return at
 }
@@ -327,7 +334,12 @@ func (a *attacker) isClosed(t *testing.T) {
 // refused says whether sipward closes a new connection from that address at once.
 func (s *site) refused(t *testing.T, from netip.Addr) {
 	t.Helper()
-	c, err := s.WAN.DialTCP(netip.AddrPortFrom(from, 0), s.proxy(false), patience)
+	s.refusedAt(t, from, s.proxy(from.Is6()))
+}
+
+func (s *site) refusedAt(t *testing.T, from netip.Addr, at netip.AddrPort) {
+	t.Helper()
+	c, err := s.WAN.DialTCP(netip.AddrPortFrom(from, 0), at, patience)
 	if err != nil {
 		return
 	}

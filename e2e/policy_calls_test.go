@@ -5,9 +5,13 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/icholy/digest"
 
 	"sipward/e2e/lab"
 	"sipward/e2e/phone"
@@ -16,8 +20,16 @@ import (
 // TestPolicyCalls is about calls and answers that tell too much.
 func TestPolicyCalls(t *testing.T) {
 	t.Parallel()
-	s := attacked(t, "")
-	t.Run("uniform", s.testUniform)
+	s := attacked(t, fmt.Sprintf("trunks: [%q]\n", carrierAt.Addr()))
+	s.dns = s.StartDNS(t, carrierRecords...)
+	k := s.pbx.(*lab.Kamailio)
+	if err := k.SetMood(lab.Talkative, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("uniform", func(t *testing.T) { s.testUniform(t, lab.Phone(40)) })
+	if err := k.SetMood(lab.Talkative, false); err != nil {
+		t.Fatal(err)
+	}
 	t.Run("digest-leak", s.testDigestLeak)
 	t.Run("at-once", s.testCallsAtOnce)
 }
@@ -104,7 +116,7 @@ func shape(answer []byte) string {
 	lines := strings.Split(head, "\r\n")
 	for i := range lines[1:] {
 		name, value, _ := strings.Cut(lines[i+1], ":")
-		if name == "WWW-Authenticate" {
+		if name == "WWW-Authenticate" || name == "Proxy-Authenticate" {
 			name += fmt.Sprint(" of ", len(value))
 		}
 		lines[i+1] = name
@@ -112,45 +124,70 @@ func shape(answer []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-// testUniform: the PBX tells accounts that exist from those that do not, sipward does not tell a stranger.
-func (s *site) testUniform(t *testing.T) {
-	k := s.pbx.(*lab.Kamailio)
-	if err := k.SetMood(lab.Talkative, true); err != nil {
-		t.Fatal(err)
-	}
-	a := s.attacker(t, udp, lab.Phone(40))
-	a.challenge(t, "1001") // some phone must have been asked for its password before sipward can know how the PBX asks
-	ask := func(user string) string {
-		b, id := a.letter("REGISTER", "sip:"+s.pbx.Domain(), user)
-		return shape(a.ask(t, b, id))
-	}
-	if is, not := ask("1002"), ask("7002"); is != not {
-		t.Errorf("an account that exists is answered\n%s\none that does not\n%s", is, not)
-	}
-	guess := func(user string) string {
-		b, id := a.guess(a.challenge(t, user), user, "guess")
-		return shape(a.ask(t, b, id))
-	}
-	if is, not := guess("1002"), guess("7002"); is != not {
-		t.Errorf("a guess for an account that exists is answered\n%s\nfor one that does not\n%s", is, not)
-	}
-	if err := k.SetMood(lab.Talkative, false); err != nil {
-		t.Fatal(err)
+// testUniform: whatever the PBX tells of accounts, sipward does not tell a stranger which exist.
+func (s *site) testUniform(t *testing.T, from netip.Addr) {
+	a := s.attacker(t, udp, from)
+	for _, method := range []string{"REGISTER", "INVITE"} {
+		uri := "sip:" + s.pbx.Domain()
+		if method == "INVITE" {
+			uri = "sip:1003@" + s.pbx.Domain()
+		}
+		ask := func(user string, credentials ...string) []byte {
+			b, id := a.letter(method, uri, user, credentials...)
+			return a.ask(t, b, id)
+		}
+		ask("1001") // some phone must have been asked for its password before sipward can know how the PBX asks
+		if is, not := shape(ask("1002")), shape(ask("7002")); is != not {
+			t.Errorf("%s: an account that exists is answered\n%s\none that does not\n%s", method, is, not)
+		}
+		guess := func(user string) string {
+			return shape(ask(user, credentials(t, ask(user), method, uri, user, "guess")))
+		}
+		if is, not := guess("1002"), guess("7002"); is != not {
+			t.Errorf("%s: a guess for an account that exists is answered\n%s\nfor one that does not\n%s", method, is, not)
+		}
 	}
 }
 
-// testDigestLeak: a phone that asks the PBX for its password does not reach it.
+// credentials answer a challenge.
+func credentials(t *testing.T, challenge []byte, method, uri, user, password string) string {
+	t.Helper()
+	m := challenge40x.FindSubmatch(challenge)
+	if m == nil {
+		t.Fatalf("no challenge in %q", challenge)
+	}
+	ch := must[*digest.Challenge](t)(digest.ParseChallenge(string(m[2])))
+	cred := must[*digest.Credentials](t)(digest.Digest(ch, digest.Options{Method: method, URI: uri, Username: user, Password: password, Count: 1}))
+	return map[string]string{"WWW": "Authorization: ", "Proxy": "Proxy-Authorization: "}[string(m[1])] + cred.String()
+}
+
+var challenge40x = regexp.MustCompile(`(?m)^(WWW|Proxy)-Authenticate: (.*)\r$`)
+
+// testDigestLeak: a phone that asks the PBX for its password does not reach it; a carrier may.
 func (s *site) testDigestLeak(t *testing.T) {
 	caller, callee := s.registered(t, udp, "1003", 3), s.registered(t, udp, "1009", 4) // the PBX gives it up after 3 s
-	out := must[*phone.Call](t)(caller.Call(within(t, 2*patience), callee.AoR()))
-	in := must[*phone.Call](t)(callee.Incoming(within(t, patience)))
-	in.Ring()
-	want(t, 180)(out.Ringing(within(t, patience), 180))
-	before := s.reasons(t, "digest-leak")
-	in.Reject(407, "Proxy Authentication Required")
-	s.counted(t, before, 1, "digest-leak")
-	r := must[*phone.Received](t)(out.Answered(within(t, patience)))
-	if r.Status() == 401 || r.Status() == 407 {
-		t.Errorf("the challenge came through: %q", r.Raw)
+	challenges := map[int]string{401: "Unauthorized", 407: "Proxy Authentication Required"}
+	for code, phrase := range challenges {
+		out := must[*phone.Call](t)(caller.Call(within(t, 2*patience), callee.AoR()))
+		in := must[*phone.Call](t)(callee.Incoming(within(t, patience)))
+		in.Ring()
+		want(t, 180)(out.Ringing(within(t, patience), 180))
+		before := s.reasons(t, "digest-leak")
+		in.Reject(code, phrase)
+		s.counted(t, before, 1, "digest-leak")
+		r := must[*phone.Received](t)(out.Answered(within(t, patience)))
+		if challenges[r.Status()] != "" {
+			t.Errorf("the challenge %d came through: %q", code, r.Raw)
+		}
+	}
+	carrier := s.phoneWith(t, udp, phone.Config{User: "carrier", Domain: "trunk.example.com", Local: carrierAt}, 0)
+	for code, phrase := range challenges {
+		out := must[*phone.Call](t)(caller.Call(within(t, 2*patience), "sip:912345@"+s.pbx.Domain()))
+		in := must[*phone.Call](t)(carrier.Incoming(within(t, patience)))
+		in.Reject(code, phrase)
+		want(t, code)(out.Answered(within(t, patience))) // that PBX hands it on
+	}
+	if told := fmt.Sprint(s.notices(t, "digest-leak")); !strings.Contains(told, callee.Local().Addr().String()) || strings.Contains(told, carrierAt.Addr().String()) {
+		t.Errorf("notices: %s", told)
 	}
 }

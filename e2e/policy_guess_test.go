@@ -40,13 +40,22 @@ func TestPolicyGuess(t *testing.T) {
 	t.Run("kill", s.testBansSurvive)
 }
 
+// TestPolicyGuessSlowly: a guess a second.
+func TestPolicyGuessSlowly(t *testing.T) {
+	t.Parallel()
+	s := attacked(t, "register: {hit_count: 10}\n")
+	for i, w := range []wire{udp, tcp} {
+		t.Run(w.String(), func(t *testing.T) { s.testGuess(t, w, 1, lab.Phone(40+i)) })
+	}
+}
+
 // testGuess guesses at a pace that does not depend on answers. (fail2ban lets 5, 11 and 574 answers pass at 1, 10 and 500
 // guesses a second, CrowdSec 7, 24 and 632.)
 func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
 	a := s.attacker(t, w, from)
 	ch := a.challenge(t, "1001")
 	before := s.seen(t, "REGISTER")
-	ids := a.guessAt(ch, "1001", rate, max(2*hits+5, rate))
+	ids := a.guessAt(ch, "1001", rate, min(max(2*hits+5, rate), hits+2*rate))
 	b := s.isBanned(t, from)
 	if b.Kind != "dynamic" || b.Guard != "register" || !b.Proven {
 		t.Errorf("the ban is %+v", b)
@@ -111,6 +120,7 @@ func TestPolicyGuessAsterisk(t *testing.T) {
 	s := &site{Lab: labs.New(t)}
 	s.pbx = s.StartAsterisk(t)
 	s.start(t, lab.Config{Extra: "health: {probe: \"off\"}\n"}) // nothing else shall be on the wire
+	t.Run("uniform", func(t *testing.T) { s.testUniform(t, lab.Phone(39)) })
 	for i, rate := range []int{10, 500} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			from := lab.Phone(40 + i)
@@ -135,6 +145,22 @@ func TestPolicyGuessAsterisk(t *testing.T) {
 			a.gotExactly(t, ids, hits)
 		})
 	}
+	t.Run("tcp", func(t *testing.T) { s.testGuessAsteriskTCP(t, lab.Phone(42)) })
+}
+
+// testGuessAsteriskTCP: each message is a segment of its own at this pace.
+func (s *site) testGuessAsteriskTCP(t *testing.T, from netip.Addr) {
+	a := s.attacker(t, tcp, from)
+	ch := a.challenge(t, "1001")
+	wire := must[*lab.Counter](t)(s.PBX.CountMatching("asterisktcp", "tcp dport 5060 tcp flags & psh == psh", lab.PBX1))
+	ids := a.guessAt(ch, "1001", 10, 2*hits)
+	a.isClosed(t)
+	s.isBanned(t, from)
+	s.refused(t, from)
+	if n := must[int](t)(wire.Packets()); n != hits {
+		t.Errorf("%d messages reached Asterisk, want %d", n, hits)
+	}
+	a.gotExactly(t, ids, hits)
 }
 
 // testLadder: blocked, let in again after block_time, and for good at the third time.

@@ -17,6 +17,11 @@ type Counter struct {
 
 // Count starts to count. Addresses are all of one family.
 func (n *Namespace) Count(name string, addrs ...netip.Addr) (*Counter, error) {
+	return n.CountMatching(name, "", addrs...)
+}
+
+// CountMatching counts only what an expression of nft's matches.
+func (n *Namespace) CountMatching(name, match string, addrs ...netip.Addr) (*Counter, error) {
 	family, list := "ip", make([]string, len(addrs))
 	for i, a := range addrs {
 		list[i] = a.String()
@@ -26,7 +31,7 @@ func (n *Namespace) Count(name string, addrs ...netip.Addr) (*Counter, error) {
 	}
 	cmd := n.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf("table inet e2e_%[1]s {\n counter c {}\n chain in {\n  type filter hook prerouting priority -350;\n"+
-		"  iifname != \"lo\" %[2]s daddr { %[3]s } counter name c\n }\n}\n", name, family, strings.Join(list, ", ")))
+		"  iifname != \"lo\" %[2]s daddr { %[3]s } %[4]s counter name c\n }\n}\n", name, family, strings.Join(list, ", "), match))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("count packets in %s: %w: %s", n.Name, err, out)
 	}

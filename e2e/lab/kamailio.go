@@ -123,7 +123,7 @@ func (k *Kamailio) AddAccount(user string) error {
 // Moods that an administrator's own configuration may have.
 const (
 	Overloaded = "overloaded" // everything is answered 503
-	Talkative  = "talkative"  // a REGISTER for an account that does not exist is answered 404
+	Talkative  = "talkative"  // who claims an account that does not exist is answered 404 (REGISTER) or 403
 	Stateful   = "stateful"   // the challenge of an INVITE is repeated until its ACK
 )
 

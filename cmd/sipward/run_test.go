@@ -42,7 +42,7 @@ lists: {deny: [192.0.2.1]}
 `
 
 // noKernel keeps the tests from the kernel of the machine that they run on.
-const noKernel = "kernel: {backend: none, name: sipwardtest}"
+const noKernel = "kernel: {backend: none, name: sipwardtest}\n"
 
 func freePort(t *testing.T) int {
 	t.Helper()

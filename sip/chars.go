@@ -96,7 +96,15 @@ func isToken(buf []byte, i, end int) bool {
 // skipQuoted takes the offset of an opening quote and returns the offset after
 // the closing one, or -1 when there is none before end.
 func skipQuoted(buf []byte, i, end int) int {
-	for i++; i < end; i++ {
+	i++
+	k := bytes.IndexByte(buf[i:end], '"')
+	if k < 0 {
+		return -1
+	}
+	if bytes.IndexByte(buf[i:i+k], '\\') < 0 {
+		return i + k + 1
+	}
+	for ; i < end; i++ {
 		switch buf[i] {
 		case '\\':
 			i++

@@ -1,7 +1,7 @@
 package sip
 
-// maxAuthParams caps the parameters of one Authorization or challenge: each is
-// compared with those before it.
+// maxAuthParams caps the parameters of one Authorization or challenge: those that no
+// RFC knows are compared with each other.
 const maxAuthParams = 32
 
 // Credentials is the value of an Authorization or Proxy-Authorization header
@@ -27,35 +27,10 @@ func ParseCredentials(buf []byte, s Span) (c Credentials, fault Fault) {
 		return c, OK
 	}
 	for p.next() {
-		var field *Span
-		switch p.known() {
-		case "username":
-			field = &c.Username
-		case "realm":
-			field = &c.Realm
-		case "nonce":
-			field = &c.Nonce
-		case "uri":
-			field = &c.URI
-		case "response":
-			field = &c.Response
-		case "algorithm":
-			field = &c.Algorithm
-		case "cnonce":
-			field = &c.CNonce
-		case "opaque":
-			field = &c.Opaque
-		case "qop":
-			field = &c.QOP
-		case "nc":
-			field = &c.NC
-		case "userhash":
-			field = &c.UserHash
-		default:
-			continue
-		}
-		*field = p.value
 	}
+	c.Username, c.Realm, c.Nonce, c.URI = p.values[authUsername], p.values[authRealm], p.values[authNonce], p.values[authURI]
+	c.Response, c.Algorithm, c.CNonce = p.values[authResponse], p.values[authAlgorithm], p.values[authCNonce]
+	c.Opaque, c.QOP, c.NC, c.UserHash = p.values[authOpaque], p.values[authQOP], p.values[authNC], p.values[authUserHash]
 	if p.fault != OK {
 		return c, p.fault
 	}
@@ -86,23 +61,10 @@ func ParseChallenge(buf []byte, s Span) (c Challenge, fault Fault) {
 		return c, OK
 	}
 	for p.next() {
-		switch p.known() {
-		case "realm":
-			c.Realm = p.value
-		case "nonce":
-			c.Nonce = p.value
-		case "opaque":
-			c.Opaque = p.value
-		case "algorithm":
-			c.Algorithm = p.value
-		case "qop":
-			c.QOP = p.value
-		case "domain":
-			c.Domain = p.value
-		case "stale":
-			c.Stale = p.value.Is(buf, "true")
-		}
 	}
+	c.Realm, c.Nonce, c.Opaque = p.values[authRealm], p.values[authNonce], p.values[authOpaque]
+	c.Algorithm, c.QOP, c.Domain = p.values[authAlgorithm], p.values[authQOP], p.values[authDomain]
+	c.Stale = p.values[authStale].Is(buf, "true")
 	if p.fault == FaultCredentials {
 		return c, FaultChallenge
 	}
@@ -116,6 +78,43 @@ func ParseChallenge(buf []byte, s Span) (c Challenge, fault Fault) {
 // not: no parameter begins at offset 0.
 func present(s Span) bool { return s.End != 0 }
 
+// authParam is a parameter that Credentials or Challenge holds.
+type authParam uint8
+
+const (
+	authOther authParam = iota
+	authUsername
+	authRealm
+	authNonce
+	authURI
+	authResponse
+	authAlgorithm
+	authCNonce
+	authOpaque
+	authQOP
+	authNC
+	authUserHash
+	authDomain
+	authStale
+	authParamCount
+)
+
+// authNames are the names of the parameters.
+var authNames = [authParamCount]string{
+	"", "username", "realm", "nonce", "uri", "response", "algorithm", "cnonce", "opaque", "qop", "nc",
+	"userhash", "domain", "stale",
+}
+
+// lookupAuthParam finds the parameter with that name, in any case.
+func lookupAuthParam(name []byte) authParam {
+	for id := authUsername; id < authParamCount; id++ {
+		if n := authNames[id]; len(n) == len(name) && n[0] == lower[name[0]] && equalFold(name, n) {
+			return id
+		}
+	}
+	return authOther
+}
+
 // authParams walks the comma separated parameters after an authentication
 // scheme.
 type authParams struct {
@@ -124,8 +123,11 @@ type authParams struct {
 	scheme      Span
 	name, value Span
 	fault       Fault
-	n           int
-	seen        [maxAuthParams]Span
+	values      [authParamCount]Span // of the parameters seen
+	seen        uint16               // the set of them
+	n           int                  // parameters seen
+	strange     int                  // those of them that have no place in values
+	others      [maxAuthParams]Span  // the names of these
 }
 
 func (p *authParams) begin(buf []byte, s Span) bool {
@@ -195,22 +197,32 @@ func (p *authParams) scanValue(i int) int {
 	return i
 }
 
-// remember refuses a parameter that has been there before: of two nonces one
-// parser checks the first and another the last.
+// remember keeps the value, and refuses a parameter that has been there before: of two
+// nonces one parser checks the first and another the last.
 func (p *authParams) remember() bool {
+	if p.n == maxAuthParams {
+		p.fault = FaultCredentials
+		return false
+	}
+	p.n++
 	name := p.name.Of(p.buf)
-	for _, s := range p.seen[:p.n] {
+	if id := lookupAuthParam(name); id != authOther {
+		if p.seen&(1<<id) != 0 {
+			p.fault = FaultRepeatedParam
+			return false
+		}
+		p.seen |= 1 << id
+		p.values[id] = p.value
+		return true
+	}
+	for _, s := range p.others[:p.strange] {
 		if s.Len() == len(name) && foldEqual(s.Of(p.buf), name) {
 			p.fault = FaultRepeatedParam
 			return false
 		}
 	}
-	if p.n == maxAuthParams {
-		p.fault = FaultCredentials
-		return false
-	}
-	p.seen[p.n] = p.name
-	p.n++
+	p.others[p.strange] = p.name
+	p.strange++
 	return true
 }
 
@@ -222,20 +234,4 @@ func foldEqual(a, b []byte) bool {
 		}
 	}
 	return true
-}
-
-// authNames are the parameters that Credentials and Challenge hold.
-var authNames = [...]string{
-	"username", "realm", "nonce", "uri", "response", "algorithm", "cnonce", "opaque", "qop", "nc",
-	"userhash", "domain", "stale",
-}
-
-// known returns the name of the current parameter in lower case, or "".
-func (p *authParams) known() string {
-	for _, name := range authNames {
-		if p.name.Is(p.buf, name) {
-			return name
-		}
-	}
-	return ""
 }

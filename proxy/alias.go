@@ -196,20 +196,45 @@ func (t *task) aliasContacts(tok *flow.Token, f face) sip.Fault {
 	return it.Fault
 }
 
-// restoreContacts puts back what aliasContacts replaced, in the registrar's list
-// of bindings (RFC 3261 §10.3 step 8): each phone sees its own Contact.
-func (t *task) restoreContacts() {
-	it := t.m.Values(sip.HeaderContact)
-	for it.Next() {
-		c, fault := sip.ParseNameAddr(t.m.Buf, it.Value)
-		if fault != 0 {
-			continue
-		}
-		if _, payload, _, ok := t.alias(&c.URI); ok {
-			t.restoreAlias(&c.URI, c.URISpan, !c.Bracketed, payload)
+// restoreContacts puts back what aliasContacts replaced, in the registrar's list of
+// bindings (RFC 3261 §10.3 step 8): each phone sees its own Contact. It returns for how
+// many seconds the registrar keeps a binding of the client in tok: the longest of those
+// whose alias leads to its address, or of all if there are no aliases (path: true).
+func (t *task) restoreContacts(tok *flow.Token) (longest int64) {
+	m := &t.m
+	byHeader := int64(defaultExpires)
+	if h := m.Find(sip.HeaderExpires); h != nil {
+		if n, ok := h.Value.Number(m.Buf); ok {
+			byHeader = int64(n)
 		}
 	}
+	it := m.Values(sip.HeaderContact)
+	for it.Next() {
+		c, fault := sip.ParseNameAddr(m.Buf, it.Value)
+		if fault != sip.OK {
+			continue
+		}
+		alias, payload, _, ok := t.alias(&c.URI)
+		if ok {
+			t.restoreAlias(&c.URI, c.URISpan, !c.Bracketed, payload)
+		}
+		if ok && alias.Addr.Addr() != tok.Addr.Addr() || !ok && !t.live.path {
+			continue
+		}
+		n := byHeader
+		if p, found := c.Param(m.Buf, "expires"); found {
+			if v, ok := p.Value.Number(m.Buf); ok {
+				n = int64(v)
+			}
+		}
+		longest = max(longest, n)
+	}
+	return longest
 }
+
+// defaultExpires is what a registrar grants that says nothing (RFC 3261 §10.2.1.1
+// leaves it to the registrar; an hour is what §10.2 suggests).
+const defaultExpires = 3600
 
 func isSIP(uri *sip.URI) bool { return uri.Kind == sip.SchemeSIP || uri.Kind == sip.SchemeSIPS }
 

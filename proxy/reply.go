@@ -43,7 +43,11 @@ func (t *task) response() {
 		h.conn.Pin()
 		defer h.conn.Unpin()
 	}
-	d := t.observed(&tok, payload, &b)
+	registered, granted := m.Method == sip.MethodRegister && m.Status/100 == 2, int64(0)
+	if registered {
+		granted = t.restoreContacts(&tok)
+	}
+	d := t.observed(&tok, payload, &b, granted)
 	switch {
 	case d.Verdict != policy.Pass:
 		t.note(d.Verdict, d.Reason, "")
@@ -52,10 +56,10 @@ func (t *task) response() {
 		t.note(policy.Pass, policy.ReasonUniform, "")
 		return
 	}
-	if m.Method == sip.MethodRegister && m.Status/100 == 2 {
-		t.registered(&tok)
-	}
 	if tok.Side == flow.Outside {
+		if registered && tok.Stream {
+			t.s.remember(&tok, true) // the connection that it registered over
+		}
 		t.restoreCaller()
 	} else {
 		if tok.Rewritten {
@@ -73,15 +77,6 @@ func (t *task) response() {
 	t.note(policy.Pass, policy.ReasonPass, "")
 }
 
-// registered puts the registering side's own Contacts back into the registrar's
-// list, and remembers the connection that it registered over.
-func (t *task) registered(tok *flow.Token) {
-	t.restoreContacts()
-	if tok.Side == flow.Outside && tok.Stream {
-		t.s.remember(tok, true)
-	}
-}
-
 // restoreCaller puts the phone's own URI back into From, in the answer to a request
 // for which restoreFrom put the alias there.
 func (t *task) restoreCaller() {
@@ -94,9 +89,10 @@ func (t *task) restoreCaller() {
 // challenging reports whether a status asks for credentials (RFC 3261 §22).
 func challenging(status int) bool { return status == 401 || status == 407 }
 
-// observed tells the policy what came of a request; the token says who is charged. It
-// returns what is to happen to the response.
-func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decision {
+// observed tells the policy what came of a request; the token says who is charged, and
+// granted for how many seconds a registrar keeps its binding. It returns what is to
+// happen to the response.
+func (t *task) observed(tok *flow.Token, payload []byte, b *branch, granted int64) policy.Decision {
 	m := &t.m
 	challenge := challenging(m.Status)
 	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
@@ -122,21 +118,19 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch) policy.Decis
 		o.Proven = true // only who got the request knows its branch
 	} else {
 		o.Source = netip.AddrPortFrom(tok.Addr.Addr().WithZone(""), tok.Addr.Port())
+		o.Expires = granted
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)
 	}
 	return t.s.engine.Observe(o, t.now)
 }
 
-// noteSent remembers what a response gives the client to echo, and what it grants.
+// noteSent remembers what a response gives the client to echo.
 func (t *task) noteSent(tok *flow.Token, challenge bool) {
 	m := &t.m
-	switch {
-	case challenge:
+	if challenge {
 		t.outcome.Stale = t.noteChallenge(tok.Addr.Addr())
 		t.learnForm()
-	case m.Method == sip.MethodRegister && m.Status/100 == 2:
-		t.outcome.Expires = t.granted(tok)
 	}
 	if m.Method != sip.MethodRegister && !tok.Stream && m.Status > 100 {
 		t.noteTag(tok.Addr.Addr())

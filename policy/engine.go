@@ -40,7 +40,7 @@ type Engine struct {
 	quarantines *ban.Quarantines
 
 	faults  tally
-	replies tally
+	replies [len(replyClasses)]atomic.Uint64
 	would   tally
 }
 
@@ -105,7 +105,15 @@ func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(r) }
 func (e *Engine) Faults() map[string]uint64 { return e.faults.snapshot() }
 
 // Replies returns how many responses went back to sources, by class ("2xx").
-func (e *Engine) Replies() map[string]uint64 { return e.replies.snapshot() }
+func (e *Engine) Replies() map[string]uint64 {
+	out := map[string]uint64{}
+	for i := range e.replies {
+		if n := e.replies[i].Load(); n > 0 {
+			out[replyClasses[i]] = n
+		}
+	}
+	return out
+}
 
 // Would returns how often a guard that only watches would have acted, by the
 // reason's word: each source once in as long as its ban would have lasted.
@@ -207,7 +215,7 @@ func first(a, b Reason) Reason {
 // somebody is banned.
 func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
-		e.replies.add(replyClasses[i])
+		e.replies[i].Add(1)
 	}
 	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load()}
 	v := e.gate.Standing(s.addr, now)

@@ -204,7 +204,12 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 func (e *Engine) forgiveAccount(s *subject) {
 	key := s.pair(&e.keys)
 	b := e.guesses.pairs.lock(key)
-	if v := e.guesses.pairs.claim(b, key, s.now); v.until <= s.now {
+	v := e.guesses.pairs.claim(b, key, s.now)
+	switch {
+	case v.until > s.now:
+	case v.failures == 0 && v.until == 0 && s.now-v.success < longest/2: // nothing to forgive: most often
+		v.last = s.now
+	default:
 		*v = tries{last: s.now, success: s.now}
 	}
 	b.mu.Unlock()

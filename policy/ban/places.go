@@ -178,7 +178,7 @@ func (p *Places) set(s *placeShard, account string, places []place) {
 		s.of[account] = places
 	}
 	if p.cfg.Store != nil {
-		p.cfg.Store.put(placeKey(account), placeRow{account, places})
+		p.cfg.Store.putLater(placeKey(account), placeRow{account, places})
 	}
 }
 

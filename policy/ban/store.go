@@ -46,6 +46,9 @@ type Store struct {
 	mu         sync.Mutex
 	pending    map[any]row
 	maxPending int
+	later      map[any]row // see putLater
+	laterAt    time.Time   // when some of it was written last
+	stopping   bool
 	rewrite    bool // the database must be made anew from what is in memory
 	health     Health
 	said       time.Time // when a failure was logged last
@@ -150,7 +153,7 @@ func Open(cfg StoreConfig) (*Store, error) {
 	}
 	s := &Store{
 		path: path, busy: cfg.Busy, log: cfg.Log,
-		pending: make(map[any]row), maxPending: maxPending,
+		pending: make(map[any]row), maxPending: maxPending, later: make(map[any]row),
 		kicked: make(chan struct{}, 1),
 		ready:  make(chan struct{}),
 		health: Health{Path: path},
@@ -340,7 +343,7 @@ func (s *Store) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.health
-	h.Pending = len(s.pending)
+	h.Pending = len(s.pending) + len(s.later)
 	return h
 }
 

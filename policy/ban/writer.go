@@ -16,6 +16,10 @@ const (
 	// maxPending bounds what waits while the database cannot be written. Then
 	// nothing in particular waits, and the database is made anew from memory.
 	maxPending = 1 << 19
+	// laterRows rows that are in no hurry are written every laterEvery at most: when all
+	// phones of a town register anew, packets need the processor more.
+	laterRows  = 500
+	laterEvery = 250 * time.Millisecond
 
 	purgeEvery = 10 * time.Minute
 	firstRetry = time.Second
@@ -32,6 +36,19 @@ func (s *Store) put(key any, r row) {
 		clear(s.pending)
 	}
 	s.kick()
+}
+
+// putLater hands over a row that is in no hurry. The caller bounds the number of keys.
+func (s *Store) putLater(key any, r row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.later[key] = r
+}
+
+func (s *Store) hasLater() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.later) > 0
 }
 
 func (s *Store) waiting() int {
@@ -66,13 +83,22 @@ func (s *Store) sync() error {
 func (s *Store) run(ctx context.Context) {
 	purge := time.NewTicker(purgeEvery)
 	defer purge.Stop()
+	later := time.NewTicker(laterEvery)
+	defer later.Stop()
 	retry := firstRetry
 	for {
 		select {
 		case <-ctx.Done():
+			s.mu.Lock()
+			s.stopping = true
+			s.mu.Unlock()
 			s.flush(time.Now()) //nolint:errcheck // counted and logged there
 			return
 		case <-s.kicked:
+		case <-later.C:
+			if !s.hasLater() {
+				continue
+			}
 		case <-purge.C:
 			s.put(purgeKey{}, purgeRow(time.Now().UnixNano()))
 		}
@@ -127,7 +153,7 @@ func (s *Store) write(now time.Time) error {
 	}
 	// What comes while this is written waits for the next time, so that a
 	// command returns however fast bans are made.
-	rows := s.take()
+	rows := s.take(now)
 	for len(rows) > 0 {
 		if err := writeSome(db, rows); err != nil {
 			s.giveBack(rows)
@@ -141,16 +167,33 @@ func (s *Store) takeRewrite() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.rewrite
-	s.rewrite = false
+	if s.rewrite = false; was {
+		clear(s.later) // memory has it
+	}
 	return was
 }
 
-// take takes the rows that wait.
-func (s *Store) take() map[any]row {
+// take takes the rows that wait, and some of those that are in no hurry.
+func (s *Store) take(now time.Time) map[any]row {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rows := s.pending
 	s.pending = make(map[any]row)
+	n := laterRows
+	switch {
+	case s.stopping:
+		n = len(s.later)
+	case now.Sub(s.laterAt) < laterEvery:
+		return rows
+	}
+	s.laterAt = now
+	for k, r := range s.later {
+		if n--; n < 0 {
+			break
+		}
+		rows[k] = r
+		delete(s.later, k)
+	}
 	return rows
 }
 
@@ -159,7 +202,8 @@ func (s *Store) giveBack(rows map[any]row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, r := range rows {
-		if _, newer := s.pending[k]; !newer {
+		_, newer := s.pending[k]
+		if _, newest := s.later[k]; !newer && !newest {
 			s.pending[k] = r
 		}
 	}

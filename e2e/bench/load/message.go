@@ -59,17 +59,34 @@ func (f *first) size() int { return len(f.text) }
 // fill writes the template into a slot.
 func (f *first) fill(slot []byte) { copy(slot, f.text) }
 
+// phone is who opens a transaction: an account, and the low 16 bits of the address that it is always at.
+type phone struct {
+	source uint32
+	user   uint16
+}
+
+// phone returns who opens the transaction seq. From one address come 65,536 accounts, as from a
+// large office; of many addresses each is one phone's. Accounts do not wander from address to
+// address: that is not what phones do, and an edge that remembers where an account lives would be
+// measured writing that down.
+func (g *Generator) phone(seq uint32) phone {
+	if n := uint32(len(g.sources)); n > 1 {
+		return phone{g.sources[seq%n], uint16(seq % n)}
+	}
+	return phone{g.sources[0], uint16(seq)}
+}
+
 // patch makes the slot's template the message of one transaction.
-func (f *first) patch(slot []byte, seq, source uint32) {
+func (f *first) patch(slot []byte, seq uint32, of phone) {
 	for _, p := range f.seqs {
 		putHex(slot[p:p+8], seq)
 	}
 	for _, p := range f.sources {
-		putDecimal3(slot[p:p+3], byte(source>>8))
-		putDecimal3(slot[p+4:p+7], byte(source))
+		putDecimal3(slot[p:p+3], byte(of.source>>8))
+		putDecimal3(slot[p+4:p+7], byte(of.source))
 	}
 	for _, p := range f.users {
-		putHex(slot[p:p+4], seq&0xffff)
+		putHex(slot[p:p+4], uint32(of.user))
 	}
 }
 

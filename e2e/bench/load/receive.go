@@ -119,13 +119,13 @@ func (r *receiver) finish(took int64) {
 func (r *receiver) address(i int, a answer, size int) {
 	r.out.Set(i, 0, size)
 	r.out.SetPeer(i, r.target)
-	r.out.SetSource(i, r.g.sources[int(a.seq)%len(r.g.sources)])
+	r.out.SetSource(i, r.g.phone(a.seq).source)
 }
 
 func (r *receiver) authorize(a answer, at int) int {
 	slot := r.out.Slot(at)
 	r.second.fill(slot)
-	r.second.patch(slot, a.seq, r.g.sources[int(a.seq)%len(r.g.sources)])
+	r.second.patch(slot, a.seq, r.g.phone(a.seq))
 	r.address(at, a, r.second.size())
 	return 1
 }
@@ -137,7 +137,7 @@ func (r *receiver) hangUp(a answer, data []byte, at int) int {
 		r.unexpected++
 		return 0
 	}
-	src := sourceAddr(r.g.sources[int(a.seq)%len(r.g.sources)])
+	src := sourceAddr(r.g.phone(a.seq).source)
 	for i, m := range [2]struct{ method, branch, cseq string }{{"ACK", "a1", "1"}, {"BYE", "b1", "2"}} {
 		b := r.out.Slot(at + i)[:0]
 		b = append(append(b, m.method...), ' ')

@@ -66,10 +66,10 @@ func (g *Generator) sendBatch(b *mmsg.Batch, f *first, n int) {
 	at := g.now()
 	for i := range n {
 		seq := g.seq + i
-		src := g.sources[seq%len(g.sources)]
-		f.patch(b.Slot(i), uint32(seq), src)
+		who := g.phone(uint32(seq))
+		f.patch(b.Slot(i), uint32(seq), who)
 		b.Set(i, 0, f.size())
-		b.SetSource(i, src)
+		b.SetSource(i, who.source)
 		g.sentAt[seq].Store(at)
 	}
 	g.seq += n

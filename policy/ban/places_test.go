@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"sipward/policy/ban"
 )
@@ -116,6 +117,31 @@ func TestPlacesRestart(t *testing.T) {
 	}
 	if n := store.Health().BadRows; n != 3 {
 		t.Errorf("%d bad rows", n)
+	}
+}
+
+// TestPlacesInNoHurry registers a town at once: a few hundred places are written at a
+// time, bans do not wait behind them, and the rest is on disk when sipward stops.
+func TestPlacesInNoHurry(t *testing.T) {
+	const accounts = 5000
+	path := dbPath(t)
+	table, store := withStore(t, path, ban.Config{})
+	p := newPlaces(t, ban.PlacesConfig{Store: store})
+	for i := range accounts {
+		p.Add(fmt.Appendf(nil, "%d@example.com", i), adr("192.0.2.1"), start)
+	}
+	stop := running(t, table)
+	mustAdd(t, table, block("192.0.2.9/32", start, hour), start)
+	within(t, "some places are written", 5*time.Second, func() bool { return rows(t, store, "places") > 0 })
+	if n := rows(t, store, "bans"); n != 1 {
+		t.Errorf("%d bans on disk beside the first places, want 1", n)
+	}
+	if n := rows(t, store, "places"); n > accounts/2 {
+		t.Errorf("%d places written at once", n)
+	}
+	stop()
+	if n := rows(t, store, "places"); n != accounts {
+		t.Errorf("%d places on disk after the stop, want %d", n, accounts)
 	}
 }
 

@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 20s
 PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v -e '/e2e' -e '/listsync/kernel')
 
-.PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer fuzz setup clean
+.PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer pgo fuzz setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ bench: ## benchmarks of the hot functions, with their allocations
 
 bench-peer: ## sipward beside Kamailio and a bare forwarder: loss-free rate and CPU per message (about 8 minutes)
 	$(GO) run ./e2e/bench
+
+pgo: ## record anew what the compiler is told of the packet path (cmd/sipward/default.pgo; quiet machine)
+	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \
+	$(GO) test -trimpath -run '^$$' -bench '^Benchmark(Request|Response|Invite)$$' -benchtime 6s -cpuprofile $$d/proxy.prof -o $$d/sipward ./proxy && \
+	$(GO) test -trimpath -run '^$$' -bench 'DecideAndObserve/' -benchtime 1s -cpuprofile $$d/policy.prof -o $$d/sipward ./policy && \
+	cd $$d && $(GO) tool pprof -proto proxy.prof policy.prof > default.pgo && mv default.pgo $(CURDIR)/cmd/sipward/default.pgo
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@for p in $(PKGS); do \

@@ -199,8 +199,12 @@ func (t *task) aliasContacts(tok *flow.Token, f face) sip.Fault {
 // restoreContacts puts back what aliasContacts replaced, in the registrar's list of
 // bindings (RFC 3261 §10.3 step 8): each phone sees its own Contact. It returns for how
 // many seconds the registrar keeps a binding of the client in tok: the longest of those
-// whose alias leads to its address, or of all if there are no aliases (path: true).
+// whose alias leads to its address, or of all if there are no aliases (path: true,
+// transparent mode). Other responses stay as they are.
 func (t *task) restoreContacts(tok *flow.Token) (longest int64) {
+	if !t.registered() {
+		return 0
+	}
 	m := &t.m
 	byHeader := int64(defaultExpires)
 	if h := m.Find(sip.HeaderExpires); h != nil {

@@ -29,7 +29,7 @@ type lane struct {
 type overload struct {
 	lanes  []*lane
 	fill   []func() float64
-	full   func() // Config.QueueFull; may be nil
+	full   func()       // Config.QueueFull; may be nil
 	static atomic.Int64 // messages per second, from the configuration; 0: none
 	// What the PBXes are asked and answer per second, smoothed; the controller's own.
 	asked, answered float64

@@ -43,11 +43,7 @@ func (t *task) response() {
 		h.conn.Pin()
 		defer h.conn.Unpin()
 	}
-	registered, granted := m.Method == sip.MethodRegister && m.Status/100 == 2, int64(0)
-	if registered {
-		granted = t.restoreContacts(&tok)
-	}
-	d := t.observed(&tok, payload, &b, granted)
+	d := t.observed(&tok, payload, &b, t.restoreContacts(&tok))
 	switch {
 	case d.Verdict != policy.Pass:
 		t.note(d.Verdict, d.Reason, "")
@@ -57,7 +53,7 @@ func (t *task) response() {
 		return
 	}
 	if tok.Side == flow.Outside {
-		if registered && tok.Stream {
+		if tok.Stream && t.registered() {
 			t.s.remember(&tok, true) // the connection that it registered over
 		}
 		t.restoreCaller()
@@ -76,6 +72,9 @@ func (t *task) response() {
 	}
 	t.note(policy.Pass, policy.ReasonPass, "")
 }
+
+// registered reports whether the message at hand is a registrar's 2xx to a REGISTER.
+func (t *task) registered() bool { return t.m.Method == sip.MethodRegister && t.m.Status/100 == 2 }
 
 // restoreCaller puts the phone's own URI back into From, in the answer to a request
 // for which restoreFrom put the alias there.

@@ -158,7 +158,7 @@ func (c *Config) hostChains() []chain {
 	turn := chain{name: "turn", typ: nftables.ChainTypeRoute, hook: nftables.ChainHookOutput, hookName: "output", priority: priorityMangle}
 	for i := range families {
 		f := &families[i]
-		nat.rules = append(nat.rules, rule{c.fromOutside(), f.is("tcp"), f.socket(to, "tcp", setPBX), opens(), f.toPort(c.Port)})
+		nat.rules = append(nat.rules, rule{c.fromOutside(), f.is("tcp"), f.socket(to, "tcp", setPBX), opens(), toPort(c.Port)})
 		lead.rules = append(lead.rules, c.taken(f, c.Port, c.fromOutside(), f.is("udp"), f.socket(to, "udp", setPBX))...)
 		for _, p := range transports {
 			lead.rules = append(lead.rules, c.taken(f, c.Port+1, arrives(setNear, true), marked(c.Mark, true), f.is(p))...)

@@ -202,10 +202,10 @@ func (f *family) toSocket(p uint16) term {
 }
 
 // toPort changes the port that a connection goes to, not its address.
-func (f *family) toPort(p uint16) term {
-	return term{fmt.Sprintf("dnat %s to :%d", f.word, p), []expr.Any{
+func toPort(p uint16) term {
+	return term{fmt.Sprintf("dnat to :%d", p), []expr.Any{
 		&expr.Immediate{Register: reg, Data: bigPort(p)},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.proto), RegProtoMin: reg, Specified: true},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_INET, RegProtoMin: reg, Specified: true},
 	}}
 }
 

@@ -1,6 +1,10 @@
 package netio
 
-import "golang.org/x/sys/unix"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // ReportICMP makes the kernel report ICMP errors on a listener's sockets, as
 // it otherwise does for connected sockets only.
@@ -16,4 +20,41 @@ func (u *UDP) ReportICMP(listener int) error {
 // WriteBatch sends on a listener's first socket, as a worker does.
 func (u *UDP) WriteBatch(listener int, msgs []Datagram) {
 	newUDPWriter(u.groups[listener][0], len(msgs)).writeBatch(msgs)
+}
+
+// RawPackets gives the packets that a transparent listener would send.
+func RawPackets(msgs []Datagram, mtu int) (packets [][]byte) {
+	w := newRawWriter(&udpSocket{raw: &rawSocket{v4: msgs[0].Dst.Addr().Is4()}}, len(msgs), func() int { return mtu })
+	for i := range msgs {
+		w.n = 0
+		w.pack(&msgs[i], i, mtu)
+		for p := range w.n {
+			var b []byte
+			for _, v := range w.iovs[p] {
+				b = append(b, unsafe.Slice(v.Base, v.Len)...)
+			}
+			packets = append(packets, b)
+		}
+	}
+	return packets
+}
+
+// RawWriter gives what packs a batch, without sending it.
+func RawWriter(batch int) func(msgs []Datagram) {
+	w := newRawWriter(&udpSocket{raw: &rawSocket{v4: true}}, batch, nil)
+	return func(msgs []Datagram) {
+		for i := range msgs {
+			w.pack(&msgs[i], i, defaultMTU)
+		}
+		w.n = 0
+	}
+}
+
+// Checksum is the Internet checksum.
+func Checksum(parts ...[]byte) uint16 {
+	var sum uint64
+	for _, p := range parts {
+		sum = onesSum(sum, p)
+	}
+	return ^fold(sum)
 }

@@ -20,8 +20,12 @@ type rawWriter struct {
 	iovs  [][2]unix.Iovec // of each packet: its headers, and its part of the message
 	names []sockaddr
 	heads [][maxRawHead]byte
+	of    []int  // the message that each belongs to
 	n     int    // packets that are ready
 	ident uint32 // of the last fragmented message
+
+	large []int // messages that the kernel finds too large for their paths
+	note  func(packet int, errno unix.Errno) bool
 }
 
 const (
@@ -48,7 +52,7 @@ func newRawWriter(s *udpSocket, batch int, mtu func() int) *rawWriter {
 	}
 	n := batch + maxDatagram/(minMTU-maxRawHead) + 1 // a batch, one of them in fragments
 	w := &rawWriter{
-		s: s, mtu: mtu, ident: rand.Uint32(),
+		s: s, mtu: mtu, ident: rand.Uint32(), of: make([]int, n), large: make([]int, 0, batch),
 		hdrs: make([]unix.Mmsghdr, n), iovs: make([][2]unix.Iovec, n),
 		names: make([]sockaddr, n), heads: make([][maxRawHead]byte, n),
 	}
@@ -59,6 +63,7 @@ func newRawWriter(s *udpSocket, batch int, mtu func() int) *rawWriter {
 		h.SetIovlen(2)
 		w.iovs[i][0].Base = &w.heads[i][0]
 	}
+	w.note = w.stopped
 	return w
 }
 
@@ -75,12 +80,45 @@ func (w *rawWriter) writeBatch(msgs []Datagram) {
 			// As large as its sender has made them: he may know the path (RFC 8900 §5).
 			limit = min(mtu, max(f, minMTU))
 		}
-		if !w.pack(d, limit) { // no room: there are many fragments
-			w.flush()
-			w.pack(d, limit)
+		w.queue(msgs, i, limit)
+	}
+	w.flush(w.note)
+	w.resend(msgs)
+}
+
+func (w *rawWriter) queue(msgs []Datagram, i, limit int) {
+	if !w.pack(&msgs[i], i, limit) { // no room: there are many fragments
+		w.flush(w.note)
+		w.pack(&msgs[i], i, limit)
+	}
+}
+
+// stopped is told at which packet the kernel has stopped. It notes the message when that
+// is too large: the kernel knows of a narrow path, or a device has got another MTU.
+// Connection tracking joins the fragments and says so with the last one, once; if that
+// were sent again, it would go alone.
+func (w *rawWriter) stopped(packet int, errno unix.Errno) bool {
+	i := w.of[packet]
+	later := packet > 0 && w.of[packet-1] == i
+	if errno != unix.EMSGSIZE && !(errno == 0 && later) {
+		return false
+	}
+	if n := len(w.large); (n == 0 || w.large[n-1] != i) && n < cap(w.large) {
+		w.large = append(w.large, i)
+	}
+	return true
+}
+
+// resend sends messages that were too large in fragments that pass everywhere.
+func (w *rawWriter) resend(msgs []Datagram) {
+	for _, i := range w.large {
+		if !w.pack(&msgs[i], i, minMTU) {
+			w.flush(nil)
+			w.pack(&msgs[i], i, minMTU)
 		}
 	}
-	w.flush()
+	w.large = w.large[:0]
+	w.flush(nil)
 }
 
 func (w *rawWriter) permitted(d *Datagram) bool {
@@ -88,15 +126,15 @@ func (w *rawWriter) permitted(d *Datagram) bool {
 		d.Dst.Addr().Is4() == w.s.raw.v4 && d.Local.Is4() == w.s.raw.v4
 }
 
-func (w *rawWriter) flush() {
-	sent := w.s.counters.send(w.s.raw.fd, w.hdrs[:w.n])
+func (w *rawWriter) flush(stopped func(packet int, errno unix.Errno) bool) {
+	sent := w.s.counters.send(w.s.raw.fd, w.hdrs[:w.n], stopped)
 	w.s.counters.sent.Add(uint64(sent))
 	w.n = 0
 }
 
-// pack makes the packets of one message, of limit bytes at most. It reports false
-// when there is no room for them.
-func (w *rawWriter) pack(d *Datagram, limit int) bool {
+// pack makes the packets of message i, of limit bytes at most. It reports false when
+// there is no room for them.
+func (w *rawWriter) pack(d *Datagram, i, limit int) bool {
 	head := headV6
 	if w.s.raw.v4 {
 		head = headV4
@@ -106,7 +144,7 @@ func (w *rawWriter) pack(d *Datagram, limit int) bool {
 		if w.n == len(w.hdrs) {
 			return false
 		}
-		w.packet(d, 0, total, false)
+		w.packet(d, i, 0, total, false)
 		return true
 	}
 	if !w.s.raw.v4 {
@@ -121,16 +159,17 @@ func (w *rawWriter) pack(d *Datagram, limit int) bool {
 		w.ident++ // the kernel would choose one for each fragment
 	}
 	for at := 0; at < total; at += step {
-		w.packet(d, at, min(step, total-at), true)
+		w.packet(d, i, at, min(step, total-at), true)
 	}
 	return true
 }
 
 // packet makes one packet with the n bytes from offset at of the UDP datagram,
 // whose first bytes are its header.
-func (w *rawWriter) packet(d *Datagram, at, n int, fragment bool) {
+func (w *rawWriter) packet(d *Datagram, message, at, n int, fragment bool) {
 	i := w.n
 	w.n++
+	w.of[i] = message
 	head := &w.heads[i]
 	more := at+n < headUDP+len(d.Data)
 	size := w.header(head, d, at, n, fragment, more)

@@ -34,15 +34,18 @@ func (w *udpWriter) writeBatch(msgs []Datagram) {
 		w.mm.set(n, &msgs[i])
 		n++
 	}
-	sent := w.s.counters.send(w.s.fd, w.mm.hdrs[:n])
+	sent := w.s.counters.send(w.s.fd, w.mm.hdrs[:n], nil)
 	w.s.counters.sent.Add(uint64(sent))
 }
 
 // send writes to fd and returns how many messages have left. sendmmsg stops at the first
 // message that fails and, unless that is the first one, tells only how many
 // came before it; the error comes with the next call, which begins with that
-// message.
-func (c *udpCounters) send(fd int, hdrs []unix.Mmsghdr) (sent int) {
+// message. stopped, unless it is nil, is told of the message that sendmmsg has stopped
+// at, with the error, or 0 while that is not known; it returns true when it answers
+// for that message, which is passed over then.
+func (c *udpCounters) send(fd int, hdrs []unix.Mmsghdr, stopped func(i int, errno unix.Errno) bool) (sent int) {
+	all := len(hdrs)
 	patience := sendPatience
 	retried := false
 	for len(hdrs) > 0 {
@@ -51,6 +54,9 @@ func (c *udpCounters) send(fd int, hdrs []unix.Mmsghdr) (sent int) {
 			sent += n
 			hdrs = hdrs[n:]
 			retried = false
+			if len(hdrs) > 0 && stopped != nil && stopped(all-len(hdrs), 0) {
+				hdrs = hdrs[1:]
+			}
 			continue
 		}
 		switch errno {
@@ -62,6 +68,10 @@ func (c *udpCounters) send(fd int, hdrs []unix.Mmsghdr) (sent int) {
 			}
 			patience -= waitWritable(fd, patience)
 		default:
+			if stopped != nil && stopped(all-len(hdrs), errno) {
+				hdrs = hdrs[1:]
+				continue
+			}
 			// An ICMP error about an earlier packet is reported in place of
 			// sending this one, and only once.
 			if !retried && delayed(errno) {

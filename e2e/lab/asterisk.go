@@ -40,6 +40,8 @@ type peerConfig struct {
 	Addr, Addr6, Proxy      netip.Addr
 	Plain, NAT, Direct, All []string
 	Trunks                  []Trunk
+	Peer                    netip.Addr
+	External                netip.Addr
 }
 
 // Trunk is a carrier that both PBXes call through sipward, their outbound proxy there.
@@ -49,7 +51,11 @@ type Trunk struct {
 	TCP    bool
 }
 
-// Trunks are all carriers.
+// Peer is a carrier that Asterisk knows by its address alone, as most are, and calls without a proxy: numbers that begin with 2
+// go to its UDP port 5070, those with 3 to its TCP port 5060.
+var Peer = Phone(63)
+
+// Trunks are all carriers that are called through sipward.
 var Trunks = []Trunk{
 	{Prefix: "9", Name: "trunk"},
 	{Prefix: "8", Name: "silent"},
@@ -61,7 +67,7 @@ var Trunks = []Trunk{
 func newPeerConfig(dir string, addr, addr6 netip.Addr) peerConfig {
 	all := append(append(append([]string(nil), Plain...), NAT...), Direct...)
 	return peerConfig{Dir: dir, Addr: addr, Addr6: addr6, Proxy: EdgePBX, Plain: Plain, NAT: NAT, Direct: Direct, All: all,
-		Trunks: Trunks}
+		Trunks: Trunks, Peer: Peer}
 }
 
 // render writes one of the templates to a file.
@@ -122,6 +128,7 @@ func (l *Lab) StartAsterisk(t *testing.T) *Asterisk {
 		t.Fatalf("copy Asterisk's configuration: %v", err)
 	}
 	c := newPeerConfig(inside, PBX1, PBX1v6)
+	c.External = l.External
 	for _, name := range []string{"asterisk.conf", "modules.conf", "logger.conf", "pjsip.conf", "extensions.conf", "rtp.conf"} {
 		if err := c.render(name, filepath.Join(dir, "etc", name)); err != nil {
 			t.Fatalf("configure Asterisk: %v", err)

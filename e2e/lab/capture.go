@@ -41,6 +41,7 @@ type Capture struct {
 	streams   map[Flow]*stream
 	pieces    int // fragments seen
 	largest   int // IP packet
+	tos       map[Flow]byte
 }
 
 type fragmentKey struct {
@@ -67,7 +68,7 @@ type stream struct {
 func (n *Namespace) Capture(iface string, port uint16) (*Capture, error) {
 	c := &Capture{
 		port: port, skip: 255, done: make(chan struct{}),
-		fragments: map[fragmentKey][]fragment{}, datagrams: map[Flow][]string{}, streams: map[Flow]*stream{},
+		fragments: map[fragmentKey][]fragment{}, datagrams: map[Flow][]string{}, streams: map[Flow]*stream{}, tos: map[Flow]byte{},
 	}
 	if iface == "lo" {
 		c.skip = unix.PACKET_OUTGOING
@@ -134,7 +135,7 @@ func (c *Capture) packet(b []byte) {
 		flags := binary.BigEndian.Uint16(b[6:])
 		src, dst := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
 		c.size(size)
-		c.part(b[9], fragmentKey{src, dst, uint32(binary.BigEndian.Uint16(b[4:]))}, int(flags&0x1fff)*8, flags&0x2000 != 0, b[head:size])
+		c.part(b[9], b[1], fragmentKey{src, dst, uint32(binary.BigEndian.Uint16(b[4:]))}, int(flags&0x1fff)*8, flags&0x2000 != 0, b[head:size])
 	case len(b) >= 40 && b[0]>>4 == 6:
 		size := 40 + int(binary.BigEndian.Uint16(b[4:]))
 		if size > len(b) {
@@ -142,21 +143,22 @@ func (c *Capture) packet(b []byte) {
 		}
 		src, dst := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 		key := fragmentKey{src: src, dst: dst}
+		class := b[0]<<4 | b[1]>>4
 		c.size(size)
 		if b[6] != unix.IPPROTO_FRAGMENT {
-			c.part(b[6], key, 0, false, b[40:size])
+			c.part(b[6], class, key, 0, false, b[40:size])
 			return
 		}
 		key.id = binary.BigEndian.Uint32(b[44:])
 		offset := binary.BigEndian.Uint16(b[42:])
-		c.part(b[40], key, int(offset&^7), offset&1 != 0, b[48:size])
+		c.part(b[40], class, key, int(offset&^7), offset&1 != 0, b[48:size])
 	}
 }
 
 func (c *Capture) size(n int) { c.largest = max(c.largest, n) }
 
 // part takes what an IP packet carries, and waits for the rest of a fragmented one.
-func (c *Capture) part(protocol byte, key fragmentKey, at int, more bool, data []byte) {
+func (c *Capture) part(protocol, tos byte, key fragmentKey, at int, more bool, data []byte) {
 	if at > 0 || more {
 		c.pieces++
 		all := append(c.fragments[key], fragment{at, more, data})
@@ -187,6 +189,7 @@ func (c *Capture) part(protocol byte, key fragmentKey, at int, more bool, data [
 	}
 	switch protocol {
 	case unix.IPPROTO_UDP:
+		c.tos[f] = tos
 		c.datagrams[f] = append(c.datagrams[f], string(data[8:]))
 	case unix.IPPROTO_TCP:
 		if head := int(data[12]>>4) * 4; len(data) >= 20 && head <= len(data) {
@@ -245,6 +248,13 @@ func (c *Capture) Payloads() map[Flow][]string {
 		}
 	}
 	return all
+}
+
+// TOS gives the type of service, or traffic class, of the last datagram of a flow.
+func (c *Capture) TOS(f Flow) byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tos[f]
 }
 
 // Fragments is how many fragments there were so far, and the size of the largest packet.

@@ -93,6 +93,8 @@ func (r *Run) Close() {
 // Lab is one set of namespaces and what runs in them.
 type Lab struct {
 	WAN, Edge, PBX *Namespace
+	// External is the address that Asterisk tells phones where the edge hides its own.
+	External netip.Addr
 
 	run    *Run
 	prefix string

@@ -53,6 +53,8 @@ type Config struct {
 	Extra string   // further YAML at the top level
 	// Placement is that of transparent mode: "router", or "host" for the PBX host. Empty: proxy mode.
 	Placement string
+	Fail      string // of transparent mode; default: open
+	More      string // further lines of its section
 }
 
 // StartSipward writes a configuration and starts sipward.
@@ -108,9 +110,9 @@ func (c Config) yaml(dir, socket string) string {
 	var b strings.Builder
 	switch c.Placement {
 	case "router":
-		b.WriteString("mode: transparent\ntransparent:\n  inside: [pbx0]\n")
+		b.WriteString("mode: transparent\ntransparent:\n  inside: [pbx0]\n" + c.fail())
 	case "host":
-		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n")
+		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n" + c.fail())
 	default:
 		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
 			quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
@@ -131,6 +133,13 @@ func (c Config) yaml(dir, socket string) string {
 	}
 	b.WriteString(c.Extra)
 	return b.String()
+}
+
+func (c Config) fail() string {
+	if c.Fail == "" {
+		return c.More
+	}
+	return "  fail: " + c.Fail + "\n" + c.More
 }
 
 func quoted(values ...string) string {

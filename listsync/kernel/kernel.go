@@ -7,11 +7,10 @@
 // which the ban does. The rules that use the sets are made by it, too:
 //
 //	to a protected port, or with ScopeAll to any:
-//	    from the allow list               goes on to user space
-//	    banned or denied                  dropped
+//	    banned or denied, and not on the allow list  dropped
 //	to a protected port, while the limit of strangers is on:
-//	    in good standing                  goes on
-//	    more than the limit of all others dropped
+//	    on the allow list, or in good standing       goes on to user space
+//	    more than the limit of all others            dropped
 //
 // User space decides by the same lists, so that the mirror is never asked to be
 // complete: it may be late, full or gone, and no packet suffers from it.
@@ -65,6 +64,14 @@ const (
 type Port struct {
 	Protocol uint8 // of IP: 6 for TCP, 17 for UDP
 	Port     uint16
+}
+
+// protocol returns the protocol's name.
+func (p Port) protocol() string {
+	if p.Protocol == 6 {
+		return "tcp"
+	}
+	return "udp"
 }
 
 // The defaults of Config.

@@ -62,8 +62,6 @@ func (b *nft) setName(l lengthSet) string {
 	return fmt.Sprintf("%v.%d.g%d", l.set, l.bits, b.number)
 }
 
-func (b *nft) portsName() string { return fmt.Sprintf("ports.g%d", b.number) }
-
 func (b *nft) replace(c *contents, r rules) error {
 	old, err := b.list(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME)
 	if err != nil {
@@ -75,7 +73,6 @@ func (b *nft) replace(c *contents, r rules) error {
 	}
 	b.rules, b.sets = r, make(map[lengthSet]bool)
 	var t transaction
-	b.addPorts(&t)
 	for s := range c {
 		b.addSet(&t, lengthSet{set(s), set(s).bits()}) // nearly always needed
 		for _, e := range c[s] {
@@ -120,10 +117,12 @@ func next(names []string) int {
 
 // The chains.
 const (
-	chainBase   = "prerouting"
-	chainGuard4 = "guard4"
-	chainGuard6 = "guard6"
-	chainLane   = "lane"
+	chainBase    = "prerouting"
+	chainGuard4  = "guard4"
+	chainGuard6  = "guard6"
+	chainBanned4 = "banned4"
+	chainBanned6 = "banned6"
+	chainLane    = "lane"
 )
 
 // frame makes the table and the chains, if they are not there. When something
@@ -133,7 +132,7 @@ func (b *nft) frame() error {
 		var table attrs
 		table.text(unix.NFTA_TABLE_NAME, b.table)
 		t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
-		for _, name := range []string{chainGuard4, chainGuard6, chainLane} {
+		for _, name := range []string{chainGuard4, chainGuard6, chainBanned4, chainBanned6, chainLane} {
 			t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, name))
 		}
 		base := b.named(unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, chainBase)
@@ -179,26 +178,9 @@ func (b *nft) named(table, key uint16, name string) attrs {
 
 // The types of keys as nft knows them.
 const (
-	typeIPv4  = 7
-	typeIPv6  = 8
-	typePorts = 12<<6 | 13 // inet_proto . inet_service
+	typeIPv4 = 7
+	typeIPv6 = 8
 )
-
-func (b *nft) newSet(t *transaction, name string, flags, typ, length uint32, size int) {
-	a := b.named(unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, name)
-	a.be32(unix.NFTA_SET_FLAGS, flags)
-	a.be32(unix.NFTA_SET_KEY_TYPE, typ)
-	a.be32(unix.NFTA_SET_KEY_LEN, length)
-	a.be32(unix.NFTA_SET_ID, t.messages+1)
-	if size > 0 {
-		desc := a.nest(unix.NFTA_SET_DESC)
-		a.be32(unix.NFTA_SET_DESC_SIZE, uint32(size))
-		a.end(desc)
-	}
-	// For those who list the set with nft: keys are in network byte order.
-	a.bytes(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
-	t.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, a)
-}
 
 // addSet makes the set of a length unless there is one. An element that is
 // overwritten is counted twice until the transaction ends, so the set has room
@@ -212,21 +194,18 @@ func (b *nft) addSet(t *transaction, l lengthSet) (added bool) {
 	if l.set.v6() {
 		typ = typeIPv6
 	}
-	b.newSet(t, b.setName(l), unix.NFT_SET_TIMEOUT, typ, uint32(l.set.bits()/8), b.cfg.MaxEntries+maxBatch)
+	a := b.named(unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, b.setName(l))
+	a.be32(unix.NFTA_SET_FLAGS, unix.NFT_SET_TIMEOUT)
+	a.be32(unix.NFTA_SET_KEY_TYPE, typ)
+	a.be32(unix.NFTA_SET_KEY_LEN, uint32(l.set.bits()/8))
+	a.be32(unix.NFTA_SET_ID, t.messages+1)
+	desc := a.nest(unix.NFTA_SET_DESC)
+	a.be32(unix.NFTA_SET_DESC_SIZE, uint32(b.cfg.MaxEntries+maxBatch))
+	a.end(desc)
+	// For those who list the set with nft: keys are in network byte order.
+	a.bytes(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
+	t.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, a)
 	return true
-}
-
-func (b *nft) addPorts(t *transaction) {
-	b.newSet(t, b.portsName(), 0, typePorts, 8, 0)
-	a := b.named(unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET, b.portsName())
-	all := a.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-	for _, p := range b.rules.ports {
-		key := [8]byte{p.Protocol}
-		binary.BigEndian.PutUint16(key[4:], p.Port)
-		appendKey(&a, key[:], 0)
-	}
-	a.end(all)
-	t.add(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, a)
 }
 
 // appendKey appends an element: at most 44 bytes.

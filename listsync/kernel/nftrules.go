@@ -59,54 +59,62 @@ func (b *nft) enforce(r rules) error {
 	return nil
 }
 
-// chains are those that have our rules, in the order of allRules.
+// chains are those that have our rules.
 func (b *nft) chains() []string {
-	chains := []string{chainGuard4, chainGuard6, chainLane}
+	chains := []string{chainGuard4, chainGuard6, chainBanned4, chainBanned6, chainLane}
 	if !b.cfg.NoRules {
 		chains = append(chains, chainBase)
 	}
 	return chains
 }
 
+// allRules returns the rules in the order of chains. Who is allowed is looked up
+// only when he is banned, which saves all others a look-up.
 func (b *nft) allRules() []nftRule {
 	var all []nftRule
-	guards := []string{chainGuard4, chainGuard6}
+	guards, banned := []string{chainGuard4, chainGuard6}, []string{chainBanned4, chainBanned6}
 	for v6, chain := range guards {
-		all = append(all, b.lookups(chain, "allow", allow4+set(v6), expr.VerdictAccept)...)
-		all = append(all, b.lookups(chain, "ban", ban4+set(v6), expr.VerdictDrop)...)
+		all = append(all, b.lookups(chain, "ban", ban4+set(v6), to(banned[v6]))...)
 		switch {
 		case b.rules.strangers == 0:
 		case b.rules.scope == ScopeAll:
-			all = append(all, nftRule{chain, "to a protected port", slices.Concat(b.toPorts(), to(chainLane))})
+			all = append(all, b.toPorts(chain, nil, chainLane)...)
 		default:
 			all = append(all, nftRule{chain, "strangers or not", to(chainLane)})
 		}
 	}
+	accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	drop := []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+	for v6, chain := range banned {
+		all = append(all, b.lookups(chain, "allow", allow4+set(v6), accept)...)
+		all = append(all, nftRule{chain, "banned", drop})
+	}
 	if b.rules.strangers > 0 {
-		all = append(all, b.lookups(chainLane, "good", good4, expr.VerdictAccept)...)
-		all = append(all, b.lookups(chainLane, "good", good6, expr.VerdictAccept)...)
+		for _, s := range []set{allow4, allow6, good4, good6} {
+			all = append(all, b.lookups(chainLane, "known", s, accept)...)
+		}
 		limit := &expr.Limit{
 			Type: expr.LimitTypePkts, Rate: uint64(b.rules.strangers), Over: true,
 			Unit: expr.LimitTimeSecond, Burst: uint32(b.rules.burst()),
 		}
-		all = append(all, nftRule{chainLane, "strangers", []expr.Any{limit, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+		all = append(all, nftRule{chainLane, "strangers", append([]expr.Any{limit}, drop...)})
 	}
 	if b.cfg.NoRules {
 		return all
 	}
 	for v6, chain := range guards {
-		exprs := family(set(v6))
 		if b.rules.scope == ScopePorts {
-			exprs = append(exprs, b.toPorts()...)
+			all = append(all, b.toPorts(chainBase, family(set(v6)), chain)...)
+		} else {
+			all = append(all, nftRule{chainBase, "to " + chain, append(family(set(v6)), to(chain)...)})
 		}
-		all = append(all, nftRule{chainBase, "to " + chain, append(exprs, to(chain)...)})
 	}
 	return all
 }
 
 // lookups returns a rule for each length that a set has, single addresses
-// first.
-func (b *nft) lookups(chain, what string, s set, verdict expr.VerdictKind) []nftRule {
+// first, with what is to be done about those who are in it.
+func (b *nft) lookups(chain, what string, s set, then []expr.Any) []nftRule {
 	var lengths []int
 	for l := range b.sets {
 		if l.set == s {
@@ -118,11 +126,7 @@ func (b *nft) lookups(chain, what string, s set, verdict expr.VerdictKind) []nft
 	for _, n := range lengths {
 		exprs := append(family(s), source(s, n)...)
 		exprs = append(exprs, &expr.Lookup{SourceRegister: 1, SetName: b.setName(lengthSet{s, n})})
-		if verdict == expr.VerdictDrop {
-			exprs = append(exprs, &expr.Counter{})
-		}
-		exprs = append(exprs, &expr.Verdict{Kind: verdict})
-		out = append(out, nftRule{chain, fmt.Sprintf("%s /%d g%d", what, n, b.number), exprs})
+		out = append(out, nftRule{chain, fmt.Sprintf("%s /%d g%d", what, n, b.number), append(exprs, then...)})
 	}
 	return out
 }
@@ -156,14 +160,20 @@ func source(s set, bits int) []expr.Any {
 	return exprs
 }
 
-// toPorts matches what is for a protected port.
-func (b *nft) toPorts() []expr.Any {
-	const secondWord = 9 // NFT_REG32_01: the 4 bytes after the first of register 1
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Payload{DestRegister: secondWord, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Lookup{SourceRegister: 1, SetName: b.portsName()},
+// toPorts returns a rule for each protected port that goes to a chain, if what
+// comes first matches, too.
+func (b *nft) toPorts(chain string, first []expr.Any, target string) []nftRule {
+	var out []nftRule
+	for _, p := range b.rules.ports {
+		exprs := append(slices.Clone(first),
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p.Protocol}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p.Port)},
+		)
+		out = append(out, nftRule{chain, fmt.Sprintf("%s %d to %s", p.protocol(), p.Port, target), append(exprs, to(target)...)})
 	}
+	return out
 }
 
 func to(chain string) []expr.Any {

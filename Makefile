@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 20s
 PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v -e '/e2e' -e '/listsync/kernel')
 
-.PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer pgo fuzz setup clean
+.PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer bench-kernel pgo fuzz setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ bench: ## benchmarks of the hot functions, with their allocations
 
 bench-peer: ## sipward beside Kamailio and a bare forwarder: loss-free rate and CPU per message (about 8 minutes)
 	$(GO) run ./e2e/bench
+
+bench-kernel: ## the mirror of bans in the kernel: latency, loading, floods, drop rate (root; about 5 minutes)
+	@for what in "TestLoad|TestLatency ./listsync/kernel" "TestKernelBench ./e2e"; do \
+	  out=$$(KERNEL_BENCH=1 $(GO) test -count=1 -v -run $$what 2>&1); code=$$?; \
+	  echo "$$out" | grep -E 'bench_test.go|^(ok|FAIL|---)'; test $$code -eq 0 || exit $$code; \
+	done
 
 pgo: ## record anew what the compiler is told of the packet path (cmd/sipward/default.pgo; quiet machine)
 	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \

@@ -226,9 +226,11 @@ func TestKernelBenchLane(t *testing.T) {
 			w.settles(t, "good4", 5)
 		}
 		for _, rate := range []int{20_000, 100_000, 300_000} {
-			began, before := time.Now(), w.received(t)
+			began, before, used := time.Now(), w.received(t), cpuTime(t, s.sipward.PID())
 			ok, _ := s.underFlood(t, phones, rate, forgedSource, s.template("REGISTER", "Yealink SIP-T46S 66.86.0.15"))
-			t.Logf("%v, %d a second wanted, about %.0f came to the edge: %d of %d", b, rate, float64(w.received(t)-before)/time.Since(began).Seconds(), ok, attempts)
+			took := time.Since(began)
+			t.Logf("%v, %d a second wanted, about %.0f came to the edge: %d of %d, sipward uses %.0f %% of a processor", b, rate,
+				float64(w.received(t)-before)/took.Seconds(), ok, attempts, 100*float64(cpuTime(t, s.sipward.PID())-used)/float64(took))
 		}
 	})
 }

@@ -51,7 +51,7 @@ func (w *wall) stream(t *testing.T, from netip.Addr) (stop func() int) {
 func TestKernelTampered(t *testing.T) {
 	acts := map[kernel.Backend][]string{
 		kernel.BackendIPSet: {
-			"iptables -t raw -F SIPWARD-GUARD; ip6tables -t raw -D PREROUTING -j SIPWARD",
+			"iptables -t raw -F SIPWARD; ip6tables -t raw -D PREROUTING -j SIPWARD",
 			"ipset flush sipward-ban4; for i in $(seq 1024); do echo add sipward-ban4 10.0.$((i/256)).$((i%256)); done | ipset restore",
 			"iptables -t raw -F; iptables -t raw -X; ip6tables -t raw -F; ip6tables -t raw -X; for s in $(ipset list -n | grep sipward); do ipset destroy $s; done",
 		},

@@ -25,7 +25,7 @@ type iptables struct {
 	allow, ban  string // sets
 	good        string
 	chain       string // called by PREROUTING
-	guard       string // what is sent to a protected port
+	guard       string // what is sent to a protected port, while strangers are limited
 	strangers   string // name of the limit
 	installed   string // the rules as the program lists them
 	before      drops  // of rules that others have taken the place of
@@ -172,38 +172,30 @@ func (t *iptables) install(r rules) error {
 
 // rules returns the rules of both chains. RETURN goes on with the rules that
 // others have in PREROUTING; ACCEPT would skip them. Who is allowed is looked up
-// only when he is banned, which saves all others a look-up.
+// only when he is banned, which saves all others a look-up, and a banned source
+// meets its rule without a second chain, which would cost a twentieth of the rate.
 func (t *iptables) rules(r rules) []string {
-	lists := []string{"-m set --match-set " + t.ban + " src -m set ! --match-set " + t.allow + " src -j DROP"}
-	var lane []string
-	if rate := min(r.strangers, 1_000_000); rate > 0 {
-		lane = []string{
-			"-m set --match-set " + t.allow + " src -j RETURN",
-			"-m set --match-set " + t.good + " src -j RETURN",
-			// A limit of the same name would keep the rate that it was made with.
-			fmt.Sprintf("-m hashlimit --hashlimit-name %s-%d --hashlimit-above %d/second --hashlimit-burst %d -j DROP",
-				t.strangers, rate, rate, r.burst()),
-		}
-	}
-	var first, guarded []string
-	if r.scope == ScopeAll {
-		first, guarded = lists, lane
-	} else {
-		guarded = append(lists, lane...)
-	}
-	if len(guarded) > 0 {
+	toPorts := func(then string) (all []string) {
 		for _, p := range r.ports {
-			first = append(first, fmt.Sprintf("-p %v --dport %d -g %s", p.protocol(), p.Port, t.guard))
+			all = append(all, fmt.Sprintf("-A %s -p %v --dport %d %s", t.chain, p.protocol(), p.Port, then))
 		}
+		return all
 	}
-	var all []string
-	for _, rule := range first {
-		all = append(all, "-A "+t.chain+" "+rule)
+	bans := "-m set --match-set " + t.ban + " src -m set ! --match-set " + t.allow + " src -j DROP"
+	all := []string{"-A " + t.chain + " " + bans}
+	if r.scope == ScopePorts {
+		all = toPorts(bans)
 	}
-	for _, rule := range guarded {
-		all = append(all, "-A "+t.guard+" "+rule)
+	rate := min(r.strangers, 1_000_000)
+	if rate == 0 {
+		return all
 	}
-	return all
+	return append(append(all, toPorts("-g "+t.guard)...),
+		"-A "+t.guard+" -m set --match-set "+t.allow+" src -j RETURN",
+		"-A "+t.guard+" -m set --match-set "+t.good+" src -j RETURN",
+		// A limit of the same name would keep the rate that it was made with.
+		fmt.Sprintf("-A %s -m hashlimit --hashlimit-name %s-%d --hashlimit-above %d/second --hashlimit-burst %d -j DROP",
+			t.guard, t.strangers, rate, rate, r.burst()))
 }
 
 func (t *iptables) intact() (bool, error) {

@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -X main.version=$(VERSION)
 # Each fuzz target runs this long; CI and `make test` only replay their corpora.
 FUZZTIME ?= 20s
-PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v -e '/e2e' -e '/listsync/kernel')
+PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v '/e2e')
 
 .PHONY: help run build test unit e2e check fmt lint vuln bench bench-peer bench-kernel pgo fuzz setup clean
 
@@ -26,7 +26,6 @@ unit: ## unit tests, with the race detector
 
 e2e: ## end-to-end tests in network namespaces (root; see `make setup`)
 	$(GO) test -count=1 -timeout 15m ./e2e/...
-	$(GO) test -count=1 ./listsync/kernel
 
 setup: ## install what the tests need: SIPp, Kamailio, Asterisk … (apt, as root; says what it skips)
 	./e2e/setup.sh

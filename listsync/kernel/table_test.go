@@ -53,7 +53,8 @@ func TestWithBanTable(t *testing.T) {
 		ban1(phone4, time.Second)
 		ban1(bad4, time.Hour)
 		ban1(bad6, time.Hour)
-		l.until("the bans are in the kernel", func() bool { return has(bad4) && l.Status().Sets[5].Pending == 0 })
+		l.until("the last ban has come", func() bool { return l.Status().Sets[5].Entries == 1 })
+		l.settled()
 		p.expect(sip, "banned", []string{other4}, []string{bad4, bad6})
 		l.until("the table lets one go", func() bool {
 			return !table.Banned(netip.MustParseAddr(phone4), time.Now().UnixNano())

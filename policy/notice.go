@@ -20,10 +20,13 @@ const (
 	NoticeWouldBan                      // a guard that only watches would have acted
 	NoticeBreaker                       // bans are refused because there were too many at once
 	NoticeDigestLeak                    // a phone asked the PBX for its password
+	NoticeRequestLimit                  // a source asks for so much that it is limited
+	NoticeRequestCalm                   // … and is limited no more
 )
 
 var noticeNames = [...]string{
 	"ban", "quarantine", "known-places", "calm", "invite-limit", "spared", "would-ban", "breaker", "digest-leak",
+	"request-limit", "request-calm",
 }
 
 // String returns the stable word of the kind.

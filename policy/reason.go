@@ -35,6 +35,12 @@ const (
 	ReasonUniform
 	ReasonOverload
 
+	// TFTP.
+	ReasonTFTPLimit
+	ReasonTFTPPath
+	ReasonTFTPWrite
+	ReasonTFTPBusy
+
 	// What arrived is not a message that can be forwarded.
 	ReasonKeepalive
 	ReasonNotSIP
@@ -102,6 +108,11 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonUniform:         {"uniform", "The answer would have told a stranger whether the account exists; he got the challenge that everybody gets."},
 	ReasonDigestLeak:      {"digest-leak", "A phone answered the PBX with a challenge for its password, which only a registrar does; the answer was dropped so that the PBX gives nothing away."},
 	ReasonOverload:        {"overload", "Strangers together sent more than their share while sipward was busy; sources in good standing went first."},
+
+	ReasonTFTPLimit: {"tftp-limit", "The source asked for more files within the period than tftp.threshold allows, so it is limited until it has been calm for a whole period."},
+	ReasonTFTPPath:  {"tftp-path", "The name of the file leads out of the served folder, or could on some server; such a request is refused."},
+	ReasonTFTPWrite: {"tftp-write", "The request is to write a file, which tftp.allow_write does not allow."},
+	ReasonTFTPBusy:  {"tftp-busy", "There were as many transfers as tftp.max_transfers, tftp.max_per_source or tftp.strangers allow."},
 
 	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
 	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},

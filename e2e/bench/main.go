@@ -8,7 +8,7 @@
 //	go run ./e2e/bench -quick          a tenth of that, to see whether it works
 //	go run ./e2e/bench -subjects bare,sipward -json bench.json
 //
-// A transaction is REGISTER (from many sources: with credentials) and its 200: two messages cross
+// A transaction is REGISTER and its 200 (from many sources: with the challenge in between): two (four) messages cross
 // the edge. A call is INVITE, 180, 200, ACK, BYE, 200: six. CPU time is utime+stime of the edge's
 // whole process tree, divided by the messages of complete transactions. All traffic stays on the
 // loopback interface.

@@ -35,7 +35,7 @@ func (s *Series) at(rate int) *Point {
 }
 
 // measureSubject starts one edge and measures transactions from one source, which has the edge's
-// locks and tables contend for one entry, and from many, with credentials, and calls.
+// locks and tables contend for one entry, registrations with their challenge from many, and calls.
 func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	fmt.Fprintf(l.log, "%s\n", s.name)
 	proc, target, err := l.startSubject(s)
@@ -48,7 +48,7 @@ func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	many, err := b.series(o, load.Credentials, o.sources, max(one.Max, lowRate), 1.25)
+	many, err := b.series(o, load.Challenge, o.sources, max(one.Max/2, lowRate), 1.25)
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,10 @@ func roleRespond(args []string) error {
 	var listen netip.AddrPort
 	fs := flag.NewFlagSet("respond", flag.ExitOnError)
 	fs.TextVar(&listen, "listen", netip.AddrPort{}, "`address:port`")
-	challenge := fs.Bool("challenge", false, "answer 401 to a REGISTER without credentials")
 	if err := fs.Parse(args); err != nil {
 		return fmt.Errorf("parse flags: %w", err)
 	}
-	r, err := respond.Listen(listen, *challenge, mmsg.Options{ReceiveBuffer: harnessBuffer, HoldProcessor: true})
+	r, err := respond.Listen(listen, mmsg.Options{ReceiveBuffer: harnessBuffer, HoldProcessor: true})
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const (
 	maxPending = 1 << 19
 	// laterRows rows that are in no hurry are written every laterEvery at most: when all
 	// phones of a town register anew, packets need the processor more.
-	laterRows  = 500
+	laterRows  = 100
 	laterEvery = 250 * time.Millisecond
 
 	purgeEvery = 10 * time.Minute

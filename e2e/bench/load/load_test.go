@@ -51,19 +51,18 @@ func freePort(t *testing.T, addr string) netip.AddrPort {
 
 func TestFlowsThroughBareForwarder(t *testing.T) {
 	for _, tc := range []struct {
-		flow      load.Flow
-		sources   int
-		challenge bool
+		flow    load.Flow
+		sources int
 	}{
-		{load.Register, 1, false},
-		{load.Credentials, 500, false},
-		{load.Challenge, 20, true},
-		{load.Call, 1, false},
-		{load.Call, 20, false},
+		{load.Register, 1},
+		{load.Credentials, 500},
+		{load.Challenge, 20},
+		{load.Call, 1},
+		{load.Call, 20},
 	} {
 		t.Run(string(tc.flow), func(t *testing.T) {
 			t.Parallel()
-			pbx, err := respond.Listen(netip.MustParseAddrPort("127.0.0.2:0"), tc.challenge, untilIdle)
+			pbx, err := respond.Listen(netip.MustParseAddrPort("127.0.0.2:0"), untilIdle)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ const (
 	markSource = "127.1.AAA.BBB"   // source address
 	markUser   = "UUUU"            // one of 65,536 accounts
 	callIDTail = "@bench.invalid"  // RFC 2606
+	secretTail = "@login.invalid"  // a REGISTER that the responder is to challenge
 	branchHead = "z9hG4bK"         // RFC 3261 §8.1.1.7
 	agent      = "Bench phone 1.0" // nothing that a scanner guard knows
 )
@@ -36,9 +37,11 @@ func newFirst(flow Flow, target netip.AddrPort, port uint16, run uint32) *first 
 	case Call:
 		text = invite(target)
 	case Credentials:
-		text = register(target, "1", credentials(target))
+		text = register(target, "1", callIDTail, credentials(target))
+	case Challenge:
+		text = register(target, "1", secretTail, "")
 	default:
-		text = register(target, "1", "")
+		text = register(target, "1", callIDTail, "")
 	}
 	text = finish(text, port, run)
 	return &first{
@@ -90,7 +93,7 @@ func (f *first) patch(slot []byte, seq uint32, of phone) {
 	}
 }
 
-func register(target netip.AddrPort, cseq, authorization string) string {
+func register(target netip.AddrPort, cseq, callIDTail, authorization string) string {
 	return "REGISTER sip:" + target.String() + " SIP/2.0\r\n" +
 		"Via: SIP/2.0/UDP " + markSource + ":PPPPP;branch=" + branchHead + markRun + "r" + cseq + markSeq + ";rport\r\n" +
 		"Max-Forwards: 70\r\n" +

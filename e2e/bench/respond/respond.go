@@ -1,7 +1,8 @@
 //go:build linux
 
 // Package respond is the PBX of the peer benchmark: it answers every request at once and keeps no
-// state, so that it never is what saturates. REGISTER gets 200 (with a challenge first, if asked),
+// state, so that it never is what saturates. REGISTER gets 200 (with a challenge first, if its Call-ID
+// ends in @login.invalid and it has no credentials),
 // INVITE gets 180 and 200, ACK nothing, all else 200.
 package respond
 
@@ -19,13 +20,12 @@ const batch = 64
 
 // Responder answers on one socket with one thread.
 type Responder struct {
-	sock      *mmsg.Socket
-	challenge bool
-	contact   []byte // "Contact: <sip:…>" line of answers to INVITE
+	sock    *mmsg.Socket
+	contact []byte // "Contact: <sip:…>" line of answers to INVITE
 }
 
-// Listen binds the responder. With challenge, a REGISTER without Authorization is answered 401.
-func Listen(listen netip.AddrPort, challenge bool, opt mmsg.Options) (*Responder, error) {
+// Listen binds the responder.
+func Listen(listen netip.AddrPort, opt mmsg.Options) (*Responder, error) {
 	s, err := mmsg.Listen(listen, opt)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func Listen(listen netip.AddrPort, challenge bool, opt mmsg.Options) (*Responder
 	if err != nil {
 		return nil, err
 	}
-	return &Responder{sock: s, challenge: challenge, contact: fmt.Appendf(nil, "Contact: <sip:echo@%s>\r\n", local)}, nil
+	return &Responder{sock: s, contact: fmt.Appendf(nil, "Contact: <sip:echo@%s>\r\n", local)}, nil
 }
 
 // LocalAddr is the bound address.
@@ -87,7 +87,7 @@ func (r *Responder) answer(req []byte, peer uint64, out *mmsg.Batch, at int) int
 		put(1, "200 OK", r.session)
 		return 2
 	case register:
-		if r.challenge && !q.authorized {
+		if q.login && !q.authorized {
 			put(0, "401 Unauthorized", r.unauthorized)
 			return 1
 		}

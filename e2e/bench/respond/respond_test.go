@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAnswers(t *testing.T) {
-	r, err := respond.Listen(netip.MustParseAddrPort("127.0.0.1:0"), true, mmsg.Options{ReceiveTimeout: 700_000})
+	r, err := respond.Listen(netip.MustParseAddrPort("127.0.0.1:0"), mmsg.Options{ReceiveTimeout: 700_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestAnswers(t *testing.T) {
 		{"BYE", "To: <sip:a>;tag=pbx", "", []string{"200 OK"}, "To: <sip:a>;tag=pbx\r\n"},
 		{"OPTIONS", "To: <sip:a>", "", []string{"200 OK"}, "To: <sip:a>;tag=pbx\r\n"},
 	} {
-		req := tc.method + " sip:a SIP/2.0\r\n" + vias + "From: <sip:b>;tag=1\r\n" + tc.to + "\r\nCall-ID: 1\r\nCSeq: 7 " + tc.method + "\r\n" +
+		req := tc.method + " sip:a SIP/2.0\r\n" + vias + "From: <sip:b>;tag=1\r\n" + tc.to + "\r\nCall-ID: 1@login.invalid\r\nCSeq: 7 " + tc.method + "\r\n" +
 			tc.extra + "Content-Length: 0\r\n\r\n"
 		if _, err := c.Write([]byte(req)); err != nil {
 			t.Fatal(err)

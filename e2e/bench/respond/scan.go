@@ -21,6 +21,7 @@ type request struct {
 	to         []byte // without its line end: a tag may have to follow
 	tagged     bool
 	contact    []byte
+	login      bool // wants to be challenged
 	authorized bool
 }
 
@@ -64,6 +65,7 @@ func (q *request) header(line []byte) bool {
 			return false
 		}
 		q.copied[q.lines] = line
+		q.login = q.login || bytes.HasSuffix(line, []byte("@login.invalid\r\n"))
 		q.lines++
 	case has(line, "To:"):
 		q.to = bytes.TrimRight(line, "\r\n")

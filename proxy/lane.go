@@ -20,6 +20,7 @@ type lane struct {
 	last   int64
 
 	strangers atomic.Uint64 // let in
+	refused   atomic.Uint64 // over the budget
 	asked     atomic.Uint64 // requests sent to PBXes that must be answered
 	answered  atomic.Uint64 // responses that came back
 	_         [80]byte
@@ -33,6 +34,7 @@ type overload struct {
 	static atomic.Int64 // messages per second, from the configuration; 0: none
 	// What the PBXes are asked and answer per second, smoothed; the controller's own.
 	asked, answered float64
+	calm            int // intervals in a row in which nothing was behind and nobody refused
 	// limit is the budget in force for each lane in messages per second, as the bits of
 	// a float64; 0: none.
 	limit atomic.Uint64
@@ -54,6 +56,10 @@ const (
 	leastStrangers = 100
 	// relax is how much the budget grows in each quiet interval.
 	relax = 1.25
+	// enough is after how many intervals in which no stranger was refused the budget is
+	// lifted: what nobody comes near need not grow first, and an office whose power is
+	// back must not wait for it.
+	enough = 5
 )
 
 // take reports whether a stranger's message is within the worker's budget.
@@ -66,6 +72,7 @@ func (o *overload) take(l *lane, now int64) bool {
 	l.tokens = min(l.tokens+float64(now-l.last)/1e9*limit, max(limit/10, 1))
 	l.last = now
 	if l.tokens < 1 {
+		l.refused.Add(1)
 		return false
 	}
 	l.tokens--
@@ -110,11 +117,14 @@ func (o *overload) adapt(budget float64, d totals, seconds float64) float64 {
 			break
 		}
 	}
+	if o.calm++; behind || d.refused > 0 {
+		o.calm = 0
+	}
 	if behind {
 		return max(min(budget, rate)/2, leastStrangers)
 	}
 	budget *= relax
-	if budget > 4*rate+1e4 {
+	if o.calm >= enough || budget > 4*rate+1e4 {
 		return math.Inf(1) // nobody comes near it
 	}
 	return budget
@@ -133,11 +143,12 @@ func (o *overload) set(budget float64) {
 }
 
 // totals are the sums over all lanes.
-type totals struct{ strangers, asked, answered uint64 }
+type totals struct{ strangers, refused, asked, answered uint64 }
 
 func (o *overload) totals() (t totals) {
 	for _, l := range o.lanes {
 		t.strangers += l.strangers.Load()
+		t.refused += l.refused.Load()
 		t.asked += l.asked.Load()
 		t.answered += l.answered.Load()
 	}
@@ -145,5 +156,5 @@ func (o *overload) totals() (t totals) {
 }
 
 func (t totals) minus(u totals) totals {
-	return totals{t.strangers - u.strangers, t.asked - u.asked, t.answered - u.answered}
+	return totals{t.strangers - u.strangers, t.refused - u.refused, t.asked - u.asked, t.answered - u.answered}
 }

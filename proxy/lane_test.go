@@ -68,6 +68,19 @@ func TestOverloadQueue(t *testing.T) {
 	if b := o.adapt(1000, totals{strangers: 100}, 0.1); b <= 1000 {
 		t.Errorf("budget %.0f/s does not grow in quiet", b)
 	}
+	budget := 100.0
+	for i := range 3 * enough {
+		budget = o.adapt(budget, totals{strangers: 20, refused: 10}, 0.1)
+		if math.IsInf(budget, 1) {
+			t.Fatalf("the budget is lifted after %d intervals in which strangers were refused", i+1)
+		}
+	}
+	for range enough {
+		budget = o.adapt(budget, totals{strangers: 20}, 0.1)
+	}
+	if !math.IsInf(budget, 1) {
+		t.Errorf("budget %.0f/s after half a second in which nobody was refused", budget)
+	}
 }
 
 // TestOverloadStatic: the configured budget holds whatever the load.

@@ -10,6 +10,26 @@ import (
 	"sipward/policy"
 )
 
+// Protocol is what a message is written in.
+type Protocol uint8
+
+// The protocols.
+const (
+	SIP Protocol = iota
+	TFTP
+	DNS
+)
+
+var protocolNames = [...]string{"sip", "tftp", "dns"}
+
+// String returns the protocol's stable word.
+func (p Protocol) String() string {
+	if int(p) < len(protocolNames) {
+		return protocolNames[p]
+	}
+	return "unknown"
+}
+
 // Direction is the side that a message came from.
 type Direction uint8
 
@@ -31,6 +51,7 @@ func (d Direction) String() string {
 type Event struct {
 	Time      int64          // Unix time in nanoseconds
 	Source    netip.AddrPort // where it came from; of a response: who is charged for it
+	Protocol  Protocol
 	Transport policy.Transport
 	Direction Direction
 	Verdict   policy.Verdict

@@ -111,6 +111,9 @@ func TestEventIsAValue(t *testing.T) {
 		t.Error("the event changed with the buffer")
 	}
 	t.Logf("an event has %d bytes", unsafe.Sizeof(ev))
+	if s := fmt.Sprint(event.SIP, event.TFTP, event.DNS, event.Protocol(9)); s != "sip tftp dns unknown" {
+		t.Errorf("protocols are %q", s)
+	}
 	if s := fmt.Sprint(event.FromPBX, event.FromOutside); s != "from-pbx from-outside" {
 		t.Errorf("directions are %q", s)
 	}

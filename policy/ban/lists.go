@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"sipward/policy/dbfile"
 )
 
 // ListEntry is a static entry of a list, made by command.
@@ -89,11 +91,11 @@ type listRow struct {
 	gone  bool
 }
 
-func (r listRow) write(b *batch) error {
+func (r listRow) write(b *dbfile.Batch) error {
 	if r.gone {
-		return b.exec(`DELETE FROM lists WHERE list = ? AND prefix = ?`, r.list, r.prefix.String())
+		return b.Exec(`DELETE FROM lists WHERE list = ? AND prefix = ?`, r.list, r.prefix.String())
 	}
-	return b.exec(`INSERT OR REPLACE INTO lists (list, prefix, comment, created) VALUES (?, ?, ?, ?)`,
+	return b.Exec(`INSERT OR REPLACE INTO lists (list, prefix, comment, created) VALUES (?, ?, ?, ?)`,
 		r.list, r.prefix.String(), r.entry.Comment, r.entry.Created)
 }
 

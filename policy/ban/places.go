@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"sipward/policy/dbfile"
 )
 
 // The defaults of PlacesConfig.
@@ -189,11 +191,11 @@ type placeRow struct {
 	places  []place // not changed by anyone
 }
 
-func (r placeRow) write(b *batch) error {
+func (r placeRow) write(b *dbfile.Batch) error {
 	if len(r.places) == 0 {
-		return b.exec(`DELETE FROM places WHERE account = ?`, r.account)
+		return b.Exec(`DELETE FROM places WHERE account = ?`, r.account)
 	}
-	return b.exec(`INSERT OR REPLACE INTO places (account, sources) VALUES (?, ?)`, r.account, formatPlaces(r.places))
+	return b.Exec(`INSERT OR REPLACE INTO places (account, sources) VALUES (?, ?)`, r.account, formatPlaces(r.places))
 }
 
 func formatPlaces(places []place) string {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"sipward/policy/dbfile"
 )
 
 // Quarantine is an account that is shut out from a source, which itself is not
@@ -112,11 +114,11 @@ func (qs *Quarantines) InForce(now int64) []Quarantine {
 // quarantineRow is the row of a quarantine; one that ends at 0 is lifted.
 type quarantineRow Quarantine
 
-func (r quarantineRow) write(b *batch) error {
+func (r quarantineRow) write(b *dbfile.Batch) error {
 	if r.Until == 0 {
-		return b.exec(`DELETE FROM quarantines WHERE source = ? AND account = ?`, r.Source.String(), r.Account)
+		return b.Exec(`DELETE FROM quarantines WHERE source = ? AND account = ?`, r.Source.String(), r.Account)
 	}
-	return b.exec(`INSERT OR REPLACE INTO quarantines (source, account, since, until) VALUES (?, ?, ?, ?)`,
+	return b.Exec(`INSERT OR REPLACE INTO quarantines (source, account, since, until) VALUES (?, ?, ?, ?)`,
 		r.Source.String(), r.Account, r.Since, r.Until)
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sipward/policy/dbfile"
 )
 
 // The keys of rows that wait to be written.
@@ -27,16 +29,16 @@ const insertBan = `INSERT OR REPLACE INTO bans
 	(prefix, kind, proven, start, until, reason, guard, origin, comment, steps, forget)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-func (b banRow) write(to *batch) error {
+func (b banRow) write(to *dbfile.Batch) error {
 	p := b.prefix.String()
 	if b.rec == nil && len(b.steps) == 0 {
-		return to.exec(`DELETE FROM bans WHERE prefix = ?`, p)
+		return to.Exec(`DELETE FROM bans WHERE prefix = ?`, p)
 	}
 	r := b.rec
 	if r == nil {
 		r = &Record{Until: -1}
 	}
-	return to.exec(insertBan, p, int64(r.Kind), r.Proven, r.Start, r.Until,
+	return to.Exec(insertBan, p, int64(r.Kind), r.Proven, r.Start, r.Until,
 		r.Reason, r.Guard, r.Origin, r.Comment, formatSteps(b.steps), b.forget)
 }
 
@@ -46,11 +48,11 @@ type evidenceRow struct {
 	data   []byte
 }
 
-func (e evidenceRow) write(to *batch) error {
+func (e evidenceRow) write(to *dbfile.Batch) error {
 	if len(e.data) == 0 {
-		return to.exec(`DELETE FROM evidence WHERE prefix = ?`, e.prefix.String())
+		return to.Exec(`DELETE FROM evidence WHERE prefix = ?`, e.prefix.String())
 	}
-	return to.exec(`INSERT OR REPLACE INTO evidence (prefix, data) VALUES (?, ?)`, e.prefix.String(), e.data)
+	return to.Exec(`INSERT OR REPLACE INTO evidence (prefix, data) VALUES (?, ?)`, e.prefix.String(), e.data)
 }
 
 func formatSteps(steps []int64) string {

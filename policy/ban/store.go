@@ -5,18 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"sipward/policy/dbfile"
 )
 
 // StoreConfig says where a Store is.
@@ -33,7 +27,7 @@ type StoreConfig struct {
 // Store goes on trying and Health says so.
 type Store struct {
 	path string
-	busy time.Duration
+	file dbfile.File
 	log  *slog.Logger
 	db   atomic.Pointer[sql.DB] // nil: not open at the moment
 
@@ -51,7 +45,6 @@ type Store struct {
 	stopping   bool
 	rewrite    bool // the database must be made anew from what is in memory
 	health     Health
-	said       time.Time // when a failure was logged last
 	kicked     chan struct{}
 	ready      chan struct{}
 	lists      lists
@@ -60,11 +53,9 @@ type Store struct {
 // Health is what people ask about the store. The zero Health is that of a table
 // without one.
 type Health struct {
-	Path     string // empty: there is no store, a restart forgets all
-	Loaded   bool   // what it held is in force
-	Error    string // why it cannot be read or written at present; empty: it can
-	Since    int64  // since when, Unix nanoseconds
-	Errors   uint64 // failures since the start
+	Path   string // empty: there is no store, a restart forgets all
+	Loaded bool   // what it held is in force
+	dbfile.Trouble
 	Pending  int    // things that wait to be written
 	BadRows  int    // rows that could not be understood and were passed over
 	SetAside string // where a damaged database was moved to; empty: it never was
@@ -75,7 +66,7 @@ func (h Health) OK() bool { return h.Path != "" && h.Loaded && h.Error == "" }
 
 // row is something that can be written to the database, by itself.
 type row interface {
-	write(*batch) error
+	write(*dbfile.Batch) error
 }
 
 // owner holds in memory what the Store keeps on disk.
@@ -91,10 +82,7 @@ type holding struct {
 	loaded bool
 }
 
-const (
-	applicationID = 0x73697077 // "sipw"
-	version       = 2
-)
+const applicationID = 0x73697077 // "sipw"
 
 var schema = []string{
 	`CREATE TABLE bans (
@@ -122,7 +110,6 @@ var schema = []string{
 		account TEXT PRIMARY KEY,
 		sources TEXT NOT NULL     -- address@last-registration, in Unix seconds
 	) WITHOUT ROWID`,
-	`PRAGMA application_id = ` + strconv.Itoa(applicationID),
 }
 
 // upgrades lead from each layout to the next: the first from 1 to 2. A new
@@ -152,7 +139,9 @@ func Open(cfg StoreConfig) (*Store, error) {
 		return nil, fmt.Errorf("open ban store: %w", err)
 	}
 	s := &Store{
-		path: path, busy: cfg.Busy, log: cfg.Log,
+		path: path, log: cfg.Log,
+		file: dbfile.File{Path: path, Busy: cfg.Busy, ApplicationID: applicationID, Schema: schema, Upgrades: upgrades,
+			Conns: 3, CacheKiB: 8192}, // the writer, and readers of evidence
 		pending: make(map[any]row), maxPending: maxPending, later: make(map[any]row),
 		kicked: make(chan struct{}, 1),
 		ready:  make(chan struct{}),
@@ -173,7 +162,7 @@ func (s *Store) attach(o owner, now int64) error {
 	defer s.writing.Unlock()
 	s.owners = append(s.owners, &holding{owner: o})
 	err := s.open(now)
-	if isPassing(err) {
+	if dbfile.IsPassing(err) {
 		s.mu.Lock()
 		s.health.Loaded = false
 		s.mu.Unlock()
@@ -195,7 +184,7 @@ func (s *Store) open(now int64) error {
 		return errClosed
 	}
 	err := s.tryOpen(now)
-	if isDamaged(err) {
+	if dbfile.IsDamaged(err) {
 		if err := s.setAside(err); err != nil {
 			return err
 		}
@@ -217,7 +206,7 @@ func (s *Store) open(now int64) error {
 
 func (s *Store) tryOpen(now int64) error {
 	if s.db.Load() == nil {
-		db, err := s.connect()
+		db, err := s.file.Open()
 		if err != nil {
 			return err
 		}
@@ -235,86 +224,16 @@ func (s *Store) tryOpen(now int64) error {
 	return nil
 }
 
-// connect opens the database and makes its tables if it has none.
-func (s *Store) connect() (*sql.DB, error) {
-	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite would make it readable for all
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	q := url.Values{
-		"_pragma": {
-			"busy_timeout(" + strconv.FormatInt(s.busy.Milliseconds(), 10) + ")",
-			"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16777216)", "cache_size(-8192)",
-		},
-		"_txlock": {"immediate"},
-	}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", OmitHost: true, Path: s.path, RawQuery: q.Encode()}).String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(3) // the writer, and readers of evidence
-	if err := s.migrate(db); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-func (s *Store) migrate(db *sql.DB) error {
-	tx, err := db.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() //nolint:errcheck // after a Commit there is nothing to roll back
-	var app, have, tables, pages int
-	if err := tx.QueryRow(`SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master), page_count
-		FROM pragma_application_id, pragma_user_version, pragma_page_count`).Scan(&app, &have, &tables, &pages); err != nil {
-		return err
-	}
-	switch {
-	case app == applicationID && have == version:
-		return nil
-	case app == applicationID && have > version:
-		return fmt.Errorf("%s was written by a newer sipward (layout %d, this one knows %d)", s.path, have, version)
-	case app == applicationID && have > 0: // an older one
-	case app != 0 || have != 0 || tables > 0:
-		return fmt.Errorf("%s is a database of another program", s.path)
-	case pages > 1:
-		return errWiped
-	}
-	steps := upgrades[max(have-1, 0):]
-	if have == 0 {
-		steps = slices.Concat(schema, upgrades)
-	}
-	for _, stmt := range append(slices.Clone(steps), `PRAGMA user_version = `+strconv.Itoa(version)) {
-		if _, err := tx.Exec(stmt); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
-}
-
 // setAside moves a damaged database out of the way, so that a new one can be
 // made from what is in memory. writing is held.
 func (s *Store) setAside(why error) error {
 	if db := s.db.Swap(nil); db != nil {
 		_ = db.Close() // of a damaged database nothing better can be expected
 	}
-	base := s.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
-	aside := base
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
-			break
-		}
-		aside = base + "-" + strconv.Itoa(n)
+	aside, err := s.file.SetAside()
+	if err != nil {
+		return err
 	}
-	if err := os.Rename(s.path, aside); err != nil {
-		return fmt.Errorf("set damaged database aside: %w", err)
-	}
-	_ = os.Rename(s.path+"-wal", aside+"-wal") // most often there is none
-	_ = os.Remove(s.path + "-shm")
 	s.log.Error("the ban database is damaged; it was set aside, and a new one holds what is in force now",
 		"path", s.path, "aside", aside, "error", why)
 	s.mu.Lock()
@@ -355,34 +274,4 @@ func (t *Table) Health() Health {
 	return t.store.Health()
 }
 
-func code(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code() & 0xff // without the extended part
-	}
-	return 0
-}
-
 var errClosed = errors.New("the store is closed")
-
-// isPassing says whether the same may work later without anyone's doing
-// anything about the file.
-func isPassing(err error) bool {
-	switch code(err) {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM:
-		return true
-	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EIO)
-}
-
-// errWiped is a database that has pages but says that it is empty, as when its
-// first page was overwritten with zeros.
-var errWiped = errors.New("the database has lost its contents")
-
-func isDamaged(err error) bool {
-	if errors.Is(err, errWiped) {
-		return true
-	}
-	c := code(err)
-	return c == sqlite3.SQLITE_CORRUPT || c == sqlite3.SQLITE_NOTADB
-}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"sipward/policy/dbfile"
 )
 
 const (
@@ -24,7 +26,6 @@ const (
 	purgeEvery = 10 * time.Minute
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
-	sayEvery   = time.Minute
 )
 
 // put hands over a row, in place of the one that waits under the same key.
@@ -125,7 +126,7 @@ func (s *Store) flush(now time.Time) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	err := s.write(now)
-	if isDamaged(err) {
+	if dbfile.IsDamaged(err) {
 		if err = s.setAside(err); err == nil {
 			err = s.write(now)
 		}
@@ -213,7 +214,7 @@ func (s *Store) giveBack(rows map[any]row) {
 // disk.
 func writeSome(db *sql.DB, rows map[any]row) error {
 	written := make([]any, 0, min(len(rows), batchRows))
-	err := transact(db, func(b *batch) error {
+	err := dbfile.Transact(db, func(b *dbfile.Batch) error {
 		for k, r := range rows {
 			if len(written) == batchRows {
 				break
@@ -237,9 +238,9 @@ func writeSome(db *sql.DB, rows map[any]row) error {
 // writeAll makes the database anew, in one transaction so that a crash in
 // between loses nothing.
 func (s *Store) writeAll(db *sql.DB) error {
-	return transact(db, func(b *batch) error {
+	return dbfile.Transact(db, func(b *dbfile.Batch) error {
 		for _, table := range []string{"bans", "lists", "places", "quarantines"} { // not evidence, of which memory may hold less
-			if err := b.exec("DELETE FROM " + table); err != nil {
+			if err := b.Exec("DELETE FROM " + table); err != nil {
 				return err
 			}
 		}
@@ -258,52 +259,11 @@ func (s *Store) writeAll(db *sql.DB) error {
 	})
 }
 
-// batch is a transaction with its prepared statements.
-type batch struct {
-	tx    *sql.Tx
-	stmts map[string]*sql.Stmt
-}
-
-func (b *batch) exec(query string, args ...any) error {
-	stmt := b.stmts[query]
-	if stmt == nil {
-		var err error
-		if stmt, err = b.tx.Prepare(query); err != nil {
-			return err
-		}
-		b.stmts[query] = stmt // closed with the transaction
-	}
-	_, err := stmt.Exec(args...)
-	return err
-}
-
-func transact(db *sql.DB, f func(*batch) error) error {
-	tx, err := db.Begin()
-	if err != nil {
-		return err
-	}
-	if err := f(&batch{tx, make(map[string]*sql.Stmt)}); err != nil {
-		_ = tx.Rollback() // SQLite may have done it already
-		return err
-	}
-	return tx.Commit()
-}
-
 // failed notes a failure, and says so now and then.
 func (s *Store) failed(err error) {
-	now := time.Now()
 	s.mu.Lock()
-	h := &s.health
-	h.Errors++
-	if h.Error == "" {
-		h.Since = now.UnixNano()
-	}
-	h.Error = err.Error()
-	say := now.Sub(s.said) >= sayEvery
-	if say {
-		s.said = now
-	}
-	errs, waiting := h.Errors, len(s.pending)
+	say := s.health.Failed(err, time.Now())
+	errs, waiting := s.health.Errors, len(s.pending)
 	s.mu.Unlock()
 	if say {
 		s.log.Error("cannot use the ban database; bans go on in memory and will be written later",
@@ -313,11 +273,7 @@ func (s *Store) failed(err error) {
 
 func (s *Store) worked() {
 	s.mu.Lock()
-	was := s.health.Error != ""
-	s.health.Error, s.health.Since = "", 0
-	if was {
-		s.said = time.Time{}
-	}
+	was := s.health.Worked()
 	s.mu.Unlock()
 	if was {
 		s.log.Info("the ban database works again", "path", s.path)
@@ -329,9 +285,9 @@ type purgeKey struct{}
 // purgeRow drops what was no longer needed at that time.
 type purgeRow int64
 
-func (now purgeRow) write(b *batch) error {
-	if err := b.exec(`DELETE FROM bans WHERE forget <= ?`, int64(now)); err != nil {
+func (now purgeRow) write(b *dbfile.Batch) error {
+	if err := b.Exec(`DELETE FROM bans WHERE forget <= ?`, int64(now)); err != nil {
 		return err
 	}
-	return b.exec(`DELETE FROM evidence WHERE prefix NOT IN (SELECT prefix FROM bans WHERE until = 0 OR until > ?)`, int64(now))
+	return b.Exec(`DELETE FROM evidence WHERE prefix NOT IN (SELECT prefix FROM bans WHERE until = 0 OR until > ?)`, int64(now))
 }

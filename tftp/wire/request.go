@@ -8,14 +8,14 @@ type Fault uint8
 
 // The faults.
 const (
-	OK            Fault = iota
-	NotRequest          // neither RRQ nor WRQ
-	TooLong             // over MaxRequest
-	Unterminated        // a text without its NUL
-	NoName              // the name of the file is empty
-	BadMode             // neither octet nor netascii
-	BadOption           // an option without a value, or whose name is not printable
-	RepeatedOption      // an option twice (RFC 2347: it may be specified only once)
+	OK             Fault = iota
+	NotRequest           // neither RRQ nor WRQ
+	TooLong              // over MaxRequest
+	Unterminated         // a text without its NUL
+	NoName               // the name of the file is empty
+	BadMode              // neither octet nor netascii
+	BadOption            // an option without a value, or whose name is not printable
+	RepeatedOption       // an option twice (RFC 2347: it may be specified only once)
 	TooManyOptions
 )
 

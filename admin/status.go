@@ -31,6 +31,9 @@ type Status struct {
 	Deny   int `json:"deny"`   // prefixes on the deny list
 	Trunks int `json:"trunks"` // prefixes of trunks
 
+	// TFTP is absent if that is off.
+	TFTP *TFTP `json:"tftp,omitempty"`
+
 	Guards  []Guard   `json:"guards"`
 	Bans    BanCounts `json:"bans"`
 	Breaker []Fuse    `json:"breaker"`
@@ -139,6 +142,30 @@ type TCP struct {
 	Slow     uint64 `json:"slow"`    // closed at the message deadline
 	Idle     uint64 `json:"idle"`
 	Faults   uint64 `json:"faults"` // closed for a framing error
+}
+
+// TFTP counts transfers of files. The requests that were refused are among Reasons.
+type TFTP struct {
+	Listen []string `json:"listen"` // as URLs
+	Server string   `json:"server"` // its address, or the folder that is served
+
+	Open     int `json:"open"`      // transfers at present
+	HalfOpen int `json:"half_open"` // of them those whose client has not shown its address yet
+	Limited  int `json:"limited"`   // sources that are limited at present
+
+	// Since the start.
+	Started   uint64 `json:"started"`
+	Completed uint64 `json:"completed"`
+	Failed    uint64 `json:"failed"`  // by an ERROR of either side, such as for a missing file
+	Cut       uint64 `json:"cut"`     // for their slowness, or because their source was shut out
+	Evicted   uint64 `json:"evicted"` // made room for others
+	NoSocket  uint64 `json:"no_socket"`
+	// Withheld counts packets that would have gone to a client that has not shown its
+	// address, Ignored those that belong to no transfer.
+	Withheld  uint64 `json:"withheld"`
+	Ignored   uint64 `json:"ignored"`
+	ToClients uint64 `json:"to_clients"` // bytes
+	ToServer  uint64 `json:"to_server"`
 }
 
 // Reloaded says what a reload changed.

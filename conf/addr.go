@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -156,7 +157,10 @@ func listener() kind[Listener] {
 	return scalar("URL udp://ADDRESS:PORT or tcp://ADDRESS:PORT", parseListener)
 }
 
-func parseListener(text string) (Listener, error) {
+func parseListener(text string) (Listener, error) { return parseListenerOn(text, sipPort) }
+
+// parseListenerOn reads one whose port is the given one if it names none.
+func parseListenerOn(text string, byDefault uint16) (Listener, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return Listener{}, fmt.Errorf("%s says no transport; write udp://%s or tcp://%s", quote(text), shorten(text), shorten(text))
@@ -176,12 +180,12 @@ func parseListener(text string) (Listener, error) {
 	}
 	if host, port, found := strings.Cut(rest, ":"); host == "*" || host == "" {
 		if !found {
-			port = "5060"
+			port = strconv.Itoa(int(byDefault))
 		}
 		port = shorten(port)
 		return l, fmt.Errorf("%s names no address; write %s://0.0.0.0:%s for all IPv4 addresses and %s://[::]:%s for all IPv6 addresses", quote(text), scheme, port, scheme, port)
 	}
-	addr, err := parseAddrPort(rest, sipPort)
+	addr, err := parseAddrPort(rest, byDefault)
 	l.Addr = addr
 	return l, err
 }

@@ -71,6 +71,8 @@ type Config struct {
 	Overload Overload
 	// Kernel mirrors the bans into the kernel.
 	Kernel Kernel
+	// TFTP relays files to phones.
+	TFTP TFTP
 	// TCP holds the caps of stream connections.
 	TCP TCP
 	// UDP holds the shape of the datagram workers.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -68,6 +69,11 @@ func show(v any) string {
 		return fmt.Sprintf("%#o", uint32(v))
 	case slog.Level:
 		return strings.ToLower(v.String())
+	case netip.AddrPort:
+		if !v.IsValid() {
+			return `""`
+		}
+		return v.String()
 	case PBX:
 		return fmt.Sprintf("%s weight %d", v.Address, v.Weight)
 	}

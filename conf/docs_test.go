@@ -183,7 +183,7 @@ func TestEachFieldHasAKey(t *testing.T) {
 // snake spells a field as the file does: MaxPerSource is max_per_source.
 func snake(field string) string {
 	switch field {
-	case "PBX", "TCP", "UDP":
+	case "PBX", "TCP", "UDP", "TFTP":
 		return strings.ToLower(field)
 	case "IPv6SourcePrefix":
 		return "ipv6_source_prefix"

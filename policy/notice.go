@@ -11,17 +11,17 @@ type NoticeKind uint8
 
 // The kinds of notices.
 const (
-	NoticeBan         NoticeKind = iota // a source is banned
-	NoticeQuarantine                    // an account is shut out from a source in good standing
-	NoticeKnownPlaces                   // an account is let in from known places only
-	NoticeCalm                          // … and from everywhere again
-	NoticeInviteLimit                   // a source sets up too many calls at once
-	NoticeSpared                        // a source in good standing was not banned for what came in its name
-	NoticeWouldBan                      // a guard that only watches would have acted
-	NoticeBreaker                       // bans are refused because there were too many at once
-	NoticeDigestLeak                    // a phone asked the PBX for its password
-	NoticeRequestLimit                  // a source asks for so much that it is limited
-	NoticeRequestCalm                   // … and is limited no more
+	NoticeBan          NoticeKind = iota // a source is banned
+	NoticeQuarantine                     // an account is shut out from a source in good standing
+	NoticeKnownPlaces                    // an account is let in from known places only
+	NoticeCalm                           // … and from everywhere again
+	NoticeInviteLimit                    // a source sets up too many calls at once
+	NoticeSpared                         // a source in good standing was not banned for what came in its name
+	NoticeWouldBan                       // a guard that only watches would have acted
+	NoticeBreaker                        // bans are refused because there were too many at once
+	NoticeDigestLeak                     // a phone asked the PBX for its password
+	NoticeRequestLimit                   // a source asks for so much that it is limited
+	NoticeRequestCalm                    // … and is limited no more
 )
 
 var noticeNames = [...]string{

@@ -278,6 +278,7 @@ type state struct {
 	asked, missing int // within the period
 	passed         int // within the minute, while it is limited
 	limited        bool
+	refused        bool // whatever it asks for
 }
 
 func (l *limiter) state(addr netip.Addr, now int64) (s state) {
@@ -289,6 +290,7 @@ func (l *limiter) state(addr netip.Addr, now int64) (s state) {
 	c := &b.vals[i]
 	asked, passed := l.rings(base + i)
 	s.limited = c.limited && !l.frees(&counts{asked: c.asked, limited: true, since: c.since}, asked, now)
+	s.refused = c.refused > now
 	s.asked = c.asked.within(asked, now, int64(l.quota.period))
 	s.passed = c.passed.within(passed, now, minute)
 	s.missing = l.countMissing(c, now)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -60,7 +59,7 @@ func newRigAt(t *testing.T, at, upstream netip.AddrPort, s tftp.Settings, allow 
 		allowed = append(allowed, iplist.Entry{Prefix: netip.MustParsePrefix(a)})
 	}
 	e := policy.New(policy.Config{Bans: bans, Allow: iplist.New(allowed), Sources: 1024})
-	srv, err := tftp.New(tftp.Config{Listen: []netip.AddrPort{at}, Upstream: upstream, Engine: e, Log: slog.New(slog.DiscardHandler), Settings: s})
+	srv, err := tftp.New(tftp.Config{Listen: []netip.AddrPort{at}, Upstream: upstream, Engine: e, Settings: s})
 	if err != nil {
 		t.Fatal(err)
 	}

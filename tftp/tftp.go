@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -43,9 +42,8 @@ type Config struct {
 	Upstream netip.AddrPort
 	Engine   *policy.Engine
 	Events   *event.Bus // nil: nobody is shown the requests
-	Log      *slog.Logger
-	Worker   int // shard of the engine's counters
-	IPv6Bits int // of an address that make one source; 0: 64
+	Worker   int        // shard of the engine's counters
+	IPv6Bits int        // of an address that make one source; 0: 64
 	Settings Settings
 }
 
@@ -239,15 +237,21 @@ func (s *Server) CloseSource(p netip.Prefix) (n int) {
 	return n
 }
 
-// Forgive forgets what is counted of a source.
-func (s *Server) Forgive(addr netip.Addr) { s.live.Load().limiter.forgive(addr) }
+// Forgive forgets what is counted of a source, and says whether it was limited or
+// refused.
+func (s *Server) Forgive(addr netip.Addr, now int64) (limited bool) {
+	l := s.live.Load().limiter
+	st := l.state(addr, now)
+	l.forgive(addr)
+	return st.limited || st.refused
+}
 
-// Counts returns what is counted of a source, for those who ask.
-func (s *Server) Counts(addr netip.Addr, now int64) []policy.Count {
+// Counts returns what is counted of a source, for those who ask, and whether it is
+// limited or refused.
+func (s *Server) Counts(addr netip.Addr, now int64) (all []policy.Count, limited bool) {
 	l := s.live.Load()
 	st := l.limiter.state(addr, now)
 	guard := policy.ReasonTFTPLimit.String()
-	var all []policy.Count
 	add := func(guard, what string, n, limit int, period time.Duration) {
 		if n > 0 {
 			all = append(all, policy.Count{Guard: guard, What: what, Count: n, Limit: limit, Period: period})
@@ -263,5 +267,5 @@ func (s *Server) Counts(addr netip.Addr, now int64) []policy.Count {
 		add(policy.ReasonEnumeration.String(), "names of files that do not exist", st.missing, l.Missing, l.Period)
 	}
 	add(guard, "transfers at present", s.transfers.of(source(addr, s.cfg.IPv6Bits)), l.MaxPerSource, 0)
-	return all
+	return all, st.limited || st.refused
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -78,6 +79,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	}
 	fmt.Fprintf(w, "tcp\topen %d, accepted %d, refused %d, too slow %d, idle %d, framing errors %d\n",
 		s.TCP.Open, s.TCP.Accepted, s.TCP.Refused, s.TCP.Slow, s.TCP.Idle, s.TCP.Faults)
+	if f := s.TFTP; f != nil {
+		fmt.Fprintf(w, "tftp\t%s to %s: open %d (%d unproven), completed %d, failed %d, cut %d, evicted %d, %s limited\n",
+			strings.Join(f.Listen, " "), safe(f.Server), f.Open, f.HalfOpen, f.Completed, f.Failed, f.Cut, f.Evicted, count(f.Limited, "source", "sources"))
+	}
 	printCounts(w, "messages", s.Reasons)
 	printCounts(w, "malformed", s.Faults)
 	printCounts(w, "answers", s.Replies)

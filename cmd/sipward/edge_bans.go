@@ -158,7 +158,7 @@ func (e *edge) Unban(address string) (admin.Unbanned, error) {
 	}
 	now := time.Now().UnixNano()
 	done := admin.Unbanned{Removed: []admin.Ban{}}
-	inside := 0
+	inside, limited := 0, false
 	for _, p := range prefixes {
 		m, err := e.state.bans.Remove(p, now)
 		if err != nil {
@@ -171,16 +171,20 @@ func (e *edge) Unban(address string) (admin.Unbanned, error) {
 		inside += m.Inside
 		if p == e.state.bans.Source(p.Addr()) {
 			done.Quarantines += e.engine.Forgive(p.Addr()) // or what was counted would soon ban it again
+			limited = e.files.forgive(p.Addr(), now) || limited
 		}
 	}
 	still := e.stillOut(exact, now)
-	if len(done.Removed) == 0 && done.Forgotten == 0 && done.Quarantines == 0 {
+	if len(done.Removed) == 0 && done.Forgotten == 0 && done.Quarantines == 0 && !limited {
 		if len(still) == 0 {
 			still = []string{fmt.Sprintf("sipward explain %s shows what is known of it", exact.Addr())}
 		}
 		return done, notFound("%s is not banned; %s", show(prefixes[len(prefixes)-1]), strings.Join(still, "; "))
 	}
 	done.Notes = still
+	if limited {
+		done.Notes = append(done.Notes, "it may ask for files by TFTP again as often as others")
+	}
 	if inside > 0 {
 		done.Notes = append(done.Notes, fmt.Sprintf("bans inside %s: %d stay in force; sipward list bans shows them", show(exact), inside))
 	}

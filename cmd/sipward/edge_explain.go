@@ -23,6 +23,11 @@ func (e *edge) Explain(address string) (admin.Explanation, error) {
 	now := time.Now().UnixNano()
 	d := policy.FromGate(e.engine.Gate().Standing(addr, now))
 	known := e.engine.Explain(addr, now)
+	files, limited := e.files.counts(addr, now)
+	known.Counts = append(known.Counts, files...)
+	if limited {
+		known.Undo = append(known.Undo, "sipward unban "+addr.String())
+	}
 	x := admin.Explanation{
 		Address: addr, Source: known.Source,
 		Verdict: d.Verdict.String(), Reason: d.Reason.String(), Why: d.Reason.Explain(),

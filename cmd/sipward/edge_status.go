@@ -30,6 +30,7 @@ func guardStatus(c *conf.Config, reasons, would map[string]uint64, records []ban
 		{"honey", honeyAction(c.Honey), []policy.Reason{policy.ReasonHoney}},
 		{"malformed", c.Malformed.Action, []policy.Reason{policy.ReasonMalformed}},
 		{"flood", c.Flood.Action, []policy.Reason{policy.ReasonFlood}},
+		{"tftp", tftpAction(c.TFTP), []policy.Reason{policy.ReasonTFTPLimit, policy.ReasonTFTPPath, policy.ReasonTFTPWrite, policy.ReasonTFTPBusy}},
 	} {
 		s := admin.Guard{Name: g.name, Action: g.action.String(), Bans: held[g.name]}
 		for _, r := range g.of {
@@ -47,6 +48,14 @@ func honeyAction(h conf.Honey) conf.Action {
 		return conf.Action{}
 	}
 	return h.Action
+}
+
+// tftpAction is off when there is no TFTP.
+func tftpAction(t conf.TFTP) conf.Action {
+	if len(t.Listen) == 0 {
+		return conf.Action{}
+	}
+	return t.Action
 }
 
 func banCounts(s ban.Stats) admin.BanCounts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -51,7 +52,7 @@ func kernelConfig(c *conf.Config) kernel.Config {
 		NoRules: !c.Kernel.ManageRule, MaxEntries: c.Kernel.MaxEntries, Interval: c.Kernel.Interval, RemoveOnExit: c.Kernel.OnExit == conf.KernelRemove,
 	}
 	seen := map[kernel.Port]bool{}
-	for _, l := range protected(c) {
+	for _, l := range slices.Concat(protected(c), c.TFTP.Listen) {
 		p := kernel.Port{Protocol: unix.IPPROTO_UDP, Port: l.Addr.Port()}
 		if l.Transport == conf.TransportTCP {
 			p.Protocol = unix.IPPROTO_TCP

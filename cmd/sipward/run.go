@@ -64,6 +64,7 @@ type edge struct {
 	pool     *upstream.Pool
 	resolver *resolve.Resolver
 	server   *proxy.Server
+	files    *files        // nil if TFTP is off
 	divert   *divert.Rules // nil in proxy mode
 	control  *admin.Server
 	state    *state
@@ -97,6 +98,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 		return nil, err
 	}
 	if err := e.build(events); err != nil {
+		e.files.close()
 		e.state.Close()
 		return nil, err
 	}
@@ -131,6 +133,9 @@ func (e *edge) build(events *event.Bus) error {
 		TCP: tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
 		Settings: settings(c), QueueFull: e.mirror.queueFull,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
+	}
+	if e.files, err = e.newFiles(events); err != nil {
+		return err
 	}
 	if err := e.stand(&cfg); err != nil {
 		return err
@@ -179,6 +184,7 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.tick(work) })
 	group.Go(func() error { return e.pool.Run(work) })
 	group.Go(func() error { return e.server.Run(work) })
+	group.Go(func() error { return e.files.Run(work) })
 	if e.divert != nil {
 		group.Go(func() error { return e.divert.Run(work) })
 	}
@@ -278,6 +284,7 @@ func (e *edge) apply(c *configuration) {
 	e.engine.Reload(e.policyConfig(c))
 	e.mirror.setLists(e.lists)
 	e.server.Reload(settings(c))
+	e.files.reload(c.conf)
 }
 
 func settings(c *configuration) proxy.Settings {

@@ -123,8 +123,8 @@ func (e *edge) cutOff(p netip.Prefix) {
 			return
 		}
 	}
-	if n := e.server.CloseSource(p); n > 0 {
-		e.log.Info("connections closed", "source", show(p), "connections", n)
+	if n, files := e.server.CloseSource(p), e.files.cutOff(p); n+files > 0 {
+		e.log.Info("connections closed", "source", show(p), "connections", n, "file_transfers", files)
 	}
 }
 

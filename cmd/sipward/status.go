@@ -79,6 +79,7 @@ func (e *edge) Status() admin.Status {
 	s.Notices = noticesOf(e.engine.Notices(0))
 	s.Store = storeStatus(e.state.store.Health())
 	s.Kernel = e.mirror.Status()
+	s.TFTP = e.files.status(c.conf)
 	for _, u := range st.UDP {
 		s.UDP = append(s.UDP, admin.UDP{
 			Listener: u.Addr.String(), Received: u.Packets, Sent: u.Sent,

@@ -25,6 +25,7 @@ type Config struct {
 	Malformed       Malformed
 	Flood           Flood
 	DistinctSources DistinctSources
+	DNS             DNS
 
 	// UnprovenBlockTime is how long a stranger is banned on evidence that another
 	// may have forged; 0: five minutes.

@@ -32,6 +32,7 @@ type Engine struct {
 	accounts  accounts
 	malformed [2]*rate.Counter // of unproven, proven sources
 	flooded   *rate.Counter    // messages over the flood limit
+	asking    asking
 	exhibits  *table[exhibits]
 	charging  charging
 	notices   notices
@@ -67,6 +68,7 @@ func New(cfg Config) *Engine {
 		accounts:  newAccounts(n / 4),
 		malformed: [2]*rate.Counter{rate.NewCounter(counters), rate.NewCounter(counters)},
 		flooded:   rate.NewCounter(counters),
+		asking:    newAsking(cfg.IPv6Bits),
 		exhibits:  newExhibits(n / 128),
 		charging:  newCharging(),
 		notices:   notices{episodes: newTable(4096, func(until *int64, _ int64) int64 { return *until })},

@@ -22,11 +22,12 @@ const (
 	NoticeDigestLeak                     // a phone asked the PBX for its password
 	NoticeRequestLimit                   // a source asks for so much that it is limited
 	NoticeRequestCalm                    // … and is limited no more
+	NoticeDNS                            // an upstream of the DNS front answers as it should not
 )
 
 var noticeNames = [...]string{
 	"ban", "quarantine", "known-places", "calm", "invite-limit", "spared", "would-ban", "breaker", "digest-leak",
-	"request-limit", "request-calm",
+	"request-limit", "request-calm", "dns",
 }
 
 // String returns the stable word of the kind.

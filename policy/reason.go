@@ -70,6 +70,19 @@ const (
 	ReasonToUs
 	ReasonForgedSource
 
+	// DNS: questions of clients, and what upstreams reply.
+	ReasonDNSAsked
+	ReasonDNSStranger
+	ReasonDNSLimit
+	ReasonDNSMalformed
+	ReasonDNSBusy
+	ReasonDNSFailed
+	ReasonDNSForged
+	ReasonDNSBadAnswer
+	ReasonDNSTooLarge
+	ReasonDNSTrimmed
+	ReasonDNSPrivate
+
 	// sipward itself.
 	ReasonQueueFull
 	ReasonTooLarge
@@ -140,6 +153,18 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonToUs:   {"to-us", "A PBX asked sipward itself whether it lives, and was answered."},
 
 	ReasonForgedSource: {"forged-source", "The packet came from outside with the address of one of your PBXes."},
+
+	ReasonDNSAsked:     {"dns-asked", "A question to the DNS front from a source that may ask."},
+	ReasonDNSStranger:  {"dns-stranger", "A question to the DNS front from a source that is not in dns.allow_from; it is never answered."},
+	ReasonDNSLimit:     {"dns-limit", "The source asked the DNS front more questions per second than dns.rate allows."},
+	ReasonDNSMalformed: {"dns-malformed", "What arrived at the DNS front is no question that a resolver answers."},
+	ReasonDNSBusy:      {"dns-busy", "So many questions wait for the upstreams of the DNS front that one more was refused."},
+	ReasonDNSFailed:    {"dns-failed", "No upstream of the DNS front gave an answer that could be used, so the client was told that the server failed."},
+	ReasonDNSForged:    {"dns-forged", "A reply came in an upstream's name that answers no question of ours: forged, or too late; it was ignored."},
+	ReasonDNSBadAnswer: {"dns-bad-answer", "An upstream's answer has bytes behind its end or names that no host has; it was refused."},
+	ReasonDNSTooLarge:  {"dns-too-large", "An answer is too large for the client, or its chain of aliases too long; the client was told that the server failed."},
+	ReasonDNSTrimmed:   {"dns-trimmed", "An answer has more addresses than fit into the buffer of a vulnerable C library (CVE-2015-7547); over TCP some are left out."},
+	ReasonDNSPrivate:   {"dns-private", "An upstream gave private addresses for a name that is not in dns.private_names; they were left out of the answer."},
 
 	ReasonQueueFull: {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
 	ReasonTooLarge:  {"too-large", "The message would be larger than its transport can carry."},

@@ -21,6 +21,9 @@ type Explanation struct {
 	Standing    string `json:"standing"`
 	StandingWhy string `json:"standing_why,omitempty"`
 
+	// DNS says whether it may ask the DNS front; empty if that is off.
+	DNS string `json:"dns,omitempty"`
+
 	// Lists holds the entries that cover the address.
 	Lists []ListMatch `json:"lists,omitempty"`
 	// Bans holds the bans that cover it, the one that lasts longest first.

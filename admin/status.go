@@ -33,6 +33,8 @@ type Status struct {
 
 	// TFTP is absent if that is off.
 	TFTP *TFTP `json:"tftp,omitempty"`
+	// DNS is absent if that is off.
+	DNS *DNS `json:"dns,omitempty"`
 
 	Guards  []Guard   `json:"guards"`
 	Bans    BanCounts `json:"bans"`
@@ -166,6 +168,36 @@ type TFTP struct {
 	Ignored   uint64 `json:"ignored"`
 	ToClients uint64 `json:"to_clients"` // bytes
 	ToServer  uint64 `json:"to_server"`
+}
+
+// DNS counts questions. Those that were refused are among Reasons.
+type DNS struct {
+	Listen     []string      `json:"listen"` // as URLs
+	Protection string        `json:"protection"`
+	Upstreams  []DNSUpstream `json:"upstreams"`
+
+	// Since the start.
+	Hits     uint64 `json:"hits"`     // answered from the cache
+	Misses   uint64 `json:"misses"`   // asked of the upstreams
+	Stale    uint64 `json:"stale"`    // answered with what is out of date
+	Failures uint64 `json:"failures"` // that no upstream could answer
+
+	Entries     int    `json:"entries"` // answers in the cache
+	Bytes       int64  `json:"bytes"`   // their size
+	InFlight    int    `json:"in_flight"`
+	Connections int    `json:"connections"`
+	Refused     uint64 `json:"refused"` // connections, by a cap
+}
+
+// DNSUpstream is a resolver that is asked.
+type DNSUpstream struct {
+	Address string    `json:"address"` // as in the configuration
+	Up      bool      `json:"up"`
+	Since   time.Time `json:"since,omitzero"` // of the state; zero: since the start
+	Why     string    `json:"why,omitempty"`  // it is down
+	Asked   uint64    `json:"asked"`
+	Failed  uint64    `json:"failed"`
+	Foreign uint64    `json:"foreign"` // replies that answered no question: forged, or too late
 }
 
 // Reloaded says what a reload changed.

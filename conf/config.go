@@ -73,6 +73,8 @@ type Config struct {
 	Kernel Kernel
 	// TFTP relays files to phones.
 	TFTP TFTP
+	// DNS answers the questions of PBXes.
+	DNS DNS
 	// TCP holds the caps of stream connections.
 	TCP TCP
 	// UDP holds the shape of the datagram workers.

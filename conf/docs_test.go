@@ -183,8 +183,10 @@ func TestEachFieldHasAKey(t *testing.T) {
 // snake spells a field as the file does: MaxPerSource is max_per_source.
 func snake(field string) string {
 	switch field {
-	case "PBX", "TCP", "UDP", "TFTP":
+	case "PBX", "TCP", "UDP", "TFTP", "DNS":
 		return strings.ToLower(field)
+	case "DNSProtection":
+		return "dns_protection"
 	case "IPv6SourcePrefix":
 		return "ipv6_source_prefix"
 	}

@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 // after those above it.
 func schema() []key {
 	var keys []key
-	for _, part := range [][]key{pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tftpKeys(), serviceKeys()} {
+	for _, part := range [][]key{pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tftpKeys(), dnsKeys(), serviceKeys()} {
 		keys = append(keys, part...)
 	}
 	return keys

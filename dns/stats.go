@@ -88,6 +88,19 @@ func (s *Server) Addrs() (udp, tcp []netip.AddrPort) {
 	return udp, tcp
 }
 
+// CloseSource closes the TCP connections of a prefix and returns how many.
+func (s *Server) CloseSource(p netip.Prefix) (n int) {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	for t := range s.conns.open {
+		if p.Contains(t.addr.Addr()) {
+			t.Close()
+			n++
+		}
+	}
+	return n
+}
+
 // methodDNS is what events call questions and replies.
 const methodDNS = "DNS"
 

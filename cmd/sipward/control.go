@@ -83,6 +83,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		fmt.Fprintf(w, "tftp\t%s to %s: open %d (%d unproven), completed %d, failed %d, cut %d, evicted %d, %s limited\n",
 			strings.Join(f.Listen, " "), safe(f.Server), f.Open, f.HalfOpen, f.Completed, f.Failed, f.Cut, f.Evicted, count(f.Limited, "source", "sources"))
 	}
+	printDNS(w, s.DNS)
 	printCounts(w, "messages", s.Reasons)
 	printCounts(w, "malformed", s.Faults)
 	printCounts(w, "answers", s.Replies)
@@ -95,6 +96,21 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		fmt.Fprintf(w, "notice\t%s %s %s: %s\n", clock(n.Time), n.Kind, about, safe(n.Text))
 	}
 	return w.Flush()
+}
+
+func printDNS(w io.Writer, d *admin.DNS) {
+	if d == nil {
+		return
+	}
+	fmt.Fprintf(w, "dns\t%s, protection %s: %d from the cache, %d asked for, %d out of date, %d failed; %s, %d bytes; in flight %d, connections %d\n",
+		strings.Join(d.Listen, " "), d.Protection, d.Hits, d.Misses, d.Stale, d.Failures, count(d.Entries, "answer", "answers"), d.Bytes, d.InFlight, d.Connections)
+	for _, u := range d.Upstreams {
+		state := "up"
+		if !u.Up {
+			state = "DOWN since " + clock(u.Since) + ": " + safe(u.Why)
+		}
+		fmt.Fprintf(w, "dns upstream\t%s  asked %d, failed %d, forged replies %d  %s\n", u.Address, u.Asked, u.Failed, u.Foreign, state)
+	}
 }
 
 func printProtection(w io.Writer, s *admin.Status) {

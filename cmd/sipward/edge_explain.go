@@ -35,6 +35,7 @@ func (e *edge) Explain(address string) (admin.Explanation, error) {
 		Blocks:         e.state.bans.Blocks(addr, now),
 		BlockThreshold: c.conf.Register.BlockThreshold,
 		Undo:           known.Undo,
+		DNS:            e.names.mayAsk(c.conf, l.pbx, addr),
 	}
 	if d.Reason == policy.ReasonPass {
 		x.Why = "Nothing is held against it as a whole; its messages are looked at one by one."

@@ -31,6 +31,7 @@ func guardStatus(c *conf.Config, reasons, would map[string]uint64, records []ban
 		{"malformed", c.Malformed.Action, []policy.Reason{policy.ReasonMalformed}},
 		{"flood", c.Flood.Action, []policy.Reason{policy.ReasonFlood}},
 		{"tftp", tftpAction(c.TFTP), []policy.Reason{policy.ReasonTFTPLimit, policy.ReasonTFTPPath, policy.ReasonTFTPWrite, policy.ReasonTFTPBusy}},
+		{"dns", dnsAction(c.DNS), []policy.Reason{policy.ReasonDNSStranger, policy.ReasonDNSLimit, policy.ReasonDNSMalformed}},
 	} {
 		s := admin.Guard{Name: g.name, Action: g.action.String(), Bans: held[g.name]}
 		for _, r := range g.of {

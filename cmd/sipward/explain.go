@@ -65,6 +65,9 @@ func printExplanation(out io.Writer, x *admin.Explanation, now time.Time) error 
 		standing += ": " + safe(x.StandingWhy)
 	}
 	fmt.Fprintf(w, "standing\t%s\n", standing)
+	if x.DNS != "" {
+		fmt.Fprintf(w, "dns\t%s\n", x.DNS)
+	}
 	for _, m := range x.Lists {
 		text := fmt.Sprintf("%s, from %s", show(m.Prefix), safe(m.Origin))
 		if m.Comment != "" {

@@ -31,6 +31,7 @@ func (e *edge) policyConfig(c *configuration) policy.Config {
 			Rate: float64(limit(g.Flood.Rate, g.Flood.Action)), Burst: g.Flood.Burst,
 			Action: action(g.Flood.Action),
 		},
+		DNS:               dnsGuard(g, e.lists.pbx),
 		DistinctSources:   policy.DistinctSources{Count: limit(g.DistinctSources.Count, g.DistinctSources.Action), Window: g.DistinctSources.Window},
 		UnprovenBlockTime: g.UnprovenBlockTime,
 		Uniform:           g.UniformAnswers,

@@ -65,6 +65,7 @@ type edge struct {
 	resolver *resolve.Resolver
 	server   *proxy.Server
 	files    *files        // nil if TFTP is off
+	names    *names        // nil if DNS is off
 	divert   *divert.Rules // nil in proxy mode
 	control  *admin.Server
 	state    *state
@@ -99,6 +100,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 	}
 	if err := e.build(events); err != nil {
 		e.files.close()
+		e.names.close()
 		e.state.Close()
 		return nil, err
 	}
@@ -135,6 +137,9 @@ func (e *edge) build(events *event.Bus) error {
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	}
 	if e.files, err = e.newFiles(events); err != nil {
+		return err
+	}
+	if e.names, err = e.newNames(events); err != nil {
 		return err
 	}
 	if err := e.stand(&cfg); err != nil {
@@ -185,6 +190,7 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.pool.Run(work) })
 	group.Go(func() error { return e.server.Run(work) })
 	group.Go(func() error { return e.files.Run(work) })
+	group.Go(func() error { return e.names.Run(work) })
 	if e.divert != nil {
 		group.Go(func() error { return e.divert.Run(work) })
 	}
@@ -285,6 +291,7 @@ func (e *edge) apply(c *configuration) {
 	e.mirror.setLists(e.lists)
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
+	e.names.reload(c.conf)
 }
 
 func settings(c *configuration) proxy.Settings {

@@ -123,7 +123,7 @@ func (e *edge) cutOff(p netip.Prefix) {
 			return
 		}
 	}
-	if n, files := e.server.CloseSource(p), e.files.cutOff(p); n+files > 0 {
+	if n, files := e.server.CloseSource(p)+e.names.cutOff(p), e.files.cutOff(p); n+files > 0 {
 		e.log.Info("connections closed", "source", show(p), "connections", n, "file_transfers", files)
 	}
 }

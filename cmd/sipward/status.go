@@ -80,6 +80,7 @@ func (e *edge) Status() admin.Status {
 	s.Store = storeStatus(e.state.store.Health())
 	s.Kernel = e.mirror.Status()
 	s.TFTP = e.files.status(c.conf)
+	s.DNS = e.names.status(c.conf)
 	for _, u := range st.UDP {
 		s.UDP = append(s.UDP, admin.UDP{
 			Listener: u.Addr.String(), Received: u.Packets, Sent: u.Sent,

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -26,6 +28,12 @@ var (
 // guard on and no socket.
 func benchPath(tb testing.TB) *path {
 	tb.Helper()
+	return newPath(tb, nil)
+}
+
+// newPath is a path in proxy mode, or in transparent mode.
+func newPath(tb testing.TB, transparent *Transparent) *path {
+	tb.Helper()
 	pool, err := upstream.New(upstream.Config{PBXes: []upstream.Target{{Address: benchPBX, Weight: 1}}, Interval: -1})
 	if err != nil {
 		tb.Fatal(err)
@@ -33,7 +41,7 @@ func benchPath(tb testing.TB) *path {
 	s, err := New(Config{
 		Outside: []Listener{{Addr: netip.MustParseAddrPort("127.0.0.1:0")}},
 		Inside:  []Listener{{Addr: netip.MustParseAddrPort("127.0.0.2:0")}},
-		UDP:     netio.UDPConfig{Workers: 1},
+		UDP:     netio.UDPConfig{Workers: 1}, Transparent: transparent,
 		Settings: Settings{
 			Trunks: iplist.New(nil), Shield: true,
 		},
@@ -49,14 +57,18 @@ func benchPath(tb testing.TB) *path {
 			Uniform:     true,
 		}),
 	})
+	if errors.Is(err, os.ErrPermission) {
+		tb.Skip("needs root: ", err)
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(s.Close)
-	p := &path{}
+	p := &path{s: s}
 	p.out = netio.NewOutput(len(s.eps.udp), 64, func(_ int, msgs []netio.Datagram) {
 		if p.last = p.last[:0]; len(msgs) > 0 {
-			p.last = append(p.last, msgs[len(msgs)-1].Data...)
+			p.to = msgs[len(msgs)-1]
+			p.last = append(p.last, p.to.Data...)
 		}
 	})
 	for l := range s.eps.udp {
@@ -67,9 +79,11 @@ func benchPath(tb testing.TB) *path {
 
 // A path is a server's UDP handlers with what they send going nowhere.
 type path struct {
+	s        *Server
 	handlers []netio.DatagramHandler
 	out      *netio.Output
-	last     []byte // the message sent last
+	last     []byte         // the message sent last
+	to       netio.Datagram // without its Data
 }
 
 func (p *path) run(listener int, pkts ...netio.Packet) {

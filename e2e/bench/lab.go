@@ -29,11 +29,13 @@ type lab struct {
 	sipward       string
 	receiveBuffer int
 	pbx           netip.AddrPort
+	responder     *process
 	generatorPort uint16
 	runs          uint32
 	patience      time.Duration // left for waiting for a quiet machine
 	mu            sync.Mutex
 	running       map[*process]bool
+	hosts         *hosts // nil: everything is on the loopback interface
 	log           io.Writer
 }
 
@@ -41,6 +43,7 @@ type lab struct {
 type subject struct {
 	name    string
 	command func(l *lab, listen, pbx netip.AddrPort) ([]string, error)
+	listen  netip.AddrPort // where it is sent to, if it is not on the loopback interface
 }
 
 // process is a running part and what it wrote.
@@ -128,16 +131,21 @@ func freePort(addr netip.Addr) (netip.AddrPort, error) {
 
 // startResponder starts the PBX.
 func (l *lab) startResponder() (*process, error) {
-	pbx, err := freePort(netip.MustParseAddr("127.0.0.2"))
-	if err != nil {
-		return nil, err
+	if l.hosts == nil {
+		pbx, err := freePort(netip.MustParseAddr("127.0.0.2"))
+		if err != nil {
+			return nil, err
+		}
+		gen, err := freePort(netip.IPv4Unspecified())
+		if err != nil {
+			return nil, err
+		}
+		l.pbx, l.generatorPort = pbx, gen.Port()
+	} else {
+		l.pbx, l.generatorPort = pbxAddress, 30000
 	}
-	gen, err := freePort(netip.IPv4Unspecified())
-	if err != nil {
-		return nil, err
-	}
-	l.pbx, l.generatorPort = pbx, gen.Port()
-	p, err := l.start("responder", []string{l.self, "respond", "-listen", pbx.String()})
+	pbx := l.pbx
+	p, err := l.start("responder", l.hosts.on(hostPBX, l.self, "respond", "-listen", pbx.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -145,12 +153,17 @@ func (l *lab) startResponder() (*process, error) {
 		l.stop(p)
 		return nil, err
 	}
+	l.responder = p
 	return p, nil
 }
 
 // startSubject starts an edge and waits until it carries a transaction.
 func (l *lab) startSubject(s subject) (*process, netip.AddrPort, error) {
-	listen, err := freePort(netip.MustParseAddr("127.0.0.1"))
+	listen := s.listen
+	var err error
+	if l.hosts == nil {
+		listen, err = freePort(netip.MustParseAddr("127.0.0.1"))
+	}
 	if err != nil {
 		return nil, listen, err
 	}
@@ -158,7 +171,7 @@ func (l *lab) startSubject(s subject) (*process, netip.AddrPort, error) {
 	if err != nil {
 		return nil, listen, err
 	}
-	p, err := l.start(s.name, args)
+	p, err := l.start(s.name, l.hosts.on(hostEdge, args...))
 	if err != nil {
 		return nil, listen, err
 	}
@@ -193,9 +206,10 @@ func (l *lab) await(p *process, target netip.AddrPort) error {
 // generate runs the load generator as a process of its own.
 func (l *lab) generate(cfg load.Config) (load.Result, error) {
 	l.runs++
-	cmd := exec.CommandContext(context.Background(), l.self, "generate",
+	args := l.hosts.on(hostWAN, l.self, "generate", fmt.Sprintf("-routed=%t", l.hosts != nil),
 		"-target", cfg.Target.String(), "-port", fmt.Sprint(l.generatorPort), "-sources", fmt.Sprint(cfg.Sources),
 		"-rate", fmt.Sprint(cfg.Rate), "-duration", cfg.Duration.String(), "-flow", string(cfg.Flow), "-run", fmt.Sprint(l.runs))
+	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...)
 	cmd.Stderr = l.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.Output()

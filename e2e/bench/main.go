@@ -7,6 +7,7 @@
 //	go run ./e2e/bench                 about seven minutes; the machine should be idle otherwise
 //	go run ./e2e/bench -quick          a tenth of that, to see whether it works
 //	go run ./e2e/bench -subjects bare,sipward -json bench.json
+//	go run ./e2e/bench -routed         transparent mode beside proxy mode and a router; as root
 //
 // A transaction is REGISTER and its 200 (from many sources: with the challenge in between): two (four) messages cross
 // the edge. A call is INVITE, 180, 200, ACK, BYE, 200: six. CPU time is utime+stime of the edge's
@@ -59,6 +60,7 @@ type options struct {
 	sipward    string
 	buffer     int
 	resolution float64
+	routed     bool
 }
 
 func parseFlags() options {
@@ -73,6 +75,7 @@ func parseFlags() options {
 	flag.StringVar(&o.kamailio, "kamailio", "kamailio", "Kamailio's `program`")
 	flag.StringVar(&o.sipward, "sipward", "", "sipward's `program` (default: build it)")
 	flag.IntVar(&o.buffer, "receive-buffer", 4<<20, "receive buffer of Kamailio and the bare forwarder, bytes (sipward uses its default)")
+	flag.BoolVar(&o.routed, "routed", false, "measure transparent mode beside proxy mode and plain forwarding, in network namespaces (as root)")
 	flag.Parse()
 	o.resolution = 1.05
 	if *quick { // long enough for every part, too short for the truth
@@ -101,6 +104,9 @@ func run() (failed bool, err error) {
 		return false, err
 	}
 	go l.endOnSignal()
+	if o.routed {
+		return false, l.measureRouted(o)
+	}
 	responder, err := l.startResponder()
 	if err != nil {
 		return false, err
@@ -146,7 +152,7 @@ func newLab(o options, dir string) (*lab, error) {
 	}
 	l := &lab{dir: dir, self: self, sipward: o.sipward, receiveBuffer: o.buffer, patience: o.patience,
 		running: make(map[*process]bool), log: os.Stderr}
-	if o.wants(nameStateful1) || o.wants(nameStateful2) || o.wants(nameStateless) {
+	if !o.routed && (o.wants(nameStateful1) || o.wants(nameStateful2) || o.wants(nameStateless)) {
 		if l.kamailio, err = exec.LookPath(o.kamailio); err != nil {
 			return nil, fmt.Errorf("find Kamailio (Debian: kamailio; or -subjects bare,sipward): %w", err)
 		}

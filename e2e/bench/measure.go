@@ -21,9 +21,10 @@ const disturbed = 0.05
 type Point struct {
 	Target    int     `json:"target_rate"`
 	Pass      bool    `json:"loss_free"`
-	CPU       float64 `json:"cpu_us_per_message"` // of the subject's process tree, by messages of complete transactions
-	Machine   float64 `json:"machine_busy"`       // share of all cores that were busy, 0 … 1
-	Others    float64 `json:"others_busy"`        // share of all cores that others than this benchmark used
+	CPU       float64 `json:"cpu_us_per_message"`   // of the subject's process tree, by messages of complete transactions
+	Whole     float64 `json:"whole_us_per_message"` // of the whole machine: generator, PBX and kernel, too
+	Machine   float64 `json:"machine_busy"`         // share of all cores that were busy, 0 … 1
+	Others    float64 `json:"others_busy"`          // share of all cores that others than this benchmark used
 	EdgeDrops int     `json:"edge_queue_drops"`
 	PBXDrops  int     `json:"pbx_queue_drops"`
 	load.Result
@@ -57,14 +58,15 @@ func (b *bench) measure(flow load.Flow, sources, rate int) (Point, error) {
 	}
 	if n := (p.Answered + p.Late) * flow.MessagesPer(); n > 0 {
 		p.CPU = float64(after.cpu-before.cpu) / float64(time.Microsecond) / float64(n)
+		p.Whole = float64(after.busy-before.busy) / float64(time.Microsecond) / float64(n)
 	}
 	p.Machine = float64(after.busy-before.busy) / float64(max(after.all-before.all, 1))
 	p.Others = max(0, float64(after.busy-before.busy-(after.ours-before.ours))/float64(max(after.all-before.all, 1)))
 	p.EdgeDrops, p.PBXDrops = after.edge-before.edge, after.pbx-before.pbx
 	// The generator must have kept its own pace: 1 % below is not that rate any more.
 	p.Pass = p.Answered == p.Sent && p.Refused == 0 && p.Unexpected == 0 && p.Rate >= 0.99*float64(rate)
-	fmt.Fprintf(b.lab.log, "  %-20s %-9s %5d source(s) %7d/s  lost %d late %d unexpected %d  CPU %.1f µs/message  p99 %v  machine %.0f %% (others %.0f %%)%s\n",
-		b.name, flow, sources, rate, p.Lost, p.Late, p.Unexpected, p.CPU, p.P99.Round(10*time.Microsecond), 100*p.Machine, 100*p.Others, where(p))
+	fmt.Fprintf(b.lab.log, "  %-20s %-9s %5d source(s) %7d/s  lost %d late %d unexpected %d  CPU %.1f of %.1f µs/message  p99 %v  machine %.0f %% (others %.0f %%)%s\n",
+		b.name, flow, sources, rate, p.Lost, p.Late, p.Unexpected, p.CPU, p.Whole, p.P99.Round(10*time.Microsecond), 100*p.Machine, 100*p.Others, where(p))
 	return p, nil
 }
 
@@ -176,9 +178,9 @@ func (b *bench) snapshot() (s snapshot, err error) {
 	if s.busy, s.all, err = machineTime(); err != nil {
 		return s, err
 	}
-	if s.edge, err = udpDrops(b.target.Port()); err != nil {
+	if s.edge, err = udpDrops(b.proc, b.target.Port()); err != nil {
 		return s, err
 	}
-	s.pbx, err = udpDrops(b.lab.pbx.Port())
+	s.pbx, err = udpDrops(b.lab.responder, b.lab.pbx.Port())
 	return s, err
 }

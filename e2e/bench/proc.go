@@ -84,9 +84,9 @@ func parseStat(b []byte) (pid, ppid int, cpu time.Duration, err error) {
 	return n[0], n[1], time.Duration(n[2]+n[3]) * clockTick, nil
 }
 
-// udpDrops sums the receive-queue drops of the IPv4 UDP sockets on a port.
-func udpDrops(port uint16) (int, error) {
-	b, err := os.ReadFile("/proc/net/udp")
+// udpDrops sums the receive-queue drops of the IPv4 UDP sockets on a port of the process's host.
+func udpDrops(p *process, port uint16) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/udp", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("read UDP drops: %w", err)
 	}

@@ -49,11 +49,15 @@ func roleGenerate(args []string) error {
 	fs.IntVar(&cfg.Rate, "rate", 1000, "transactions or calls per second")
 	fs.DurationVar(&cfg.Duration, "duration", time.Second, "how long")
 	flow := fs.String("flow", string(load.Register), "register, credentials, challenge or call")
+	routed := fs.Bool("routed", false, "send from 198.51.100.0/24 instead of the loopback network")
 	run := fs.Uint("run", 1, "number that marks this run's messages")
 	if err := fs.Parse(args); err != nil {
 		return fmt.Errorf("parse flags: %w", err)
 	}
 	cfg.Port, cfg.Flow = uint16(*port), load.Flow(*flow)
+	if *routed {
+		cfg.Network = [2]byte{198, 51}
+	}
 	g, err := load.New(cfg, uint32(*run), mmsg.Options{ReceiveBuffer: harnessBuffer, HoldProcessor: true})
 	if err != nil {
 		return err

@@ -34,8 +34,7 @@ func subjects(receiveBuffer int) []subject {
 
 // sipwardConfig has every check of the packet path on. Only the thresholds are out of reach, as
 // they are for Kamailio's pike.
-const sipwardConfig = `listen:
-  outside: ["udp://%s"]
+const sipwardConfig = `%s
 pbx:
   - address: %s
 flood: {rate: 1000000, burst: 1000000}
@@ -49,12 +48,16 @@ state_dir: %s
 `
 
 func sipwardCommand(l *lab, listen, pbx netip.AddrPort) ([]string, error) {
+	return sipwardWith(l, fmt.Sprintf("listen: {outside: [\"udp://%s\"]}", listen), pbx)
+}
+
+func sipwardWith(l *lab, mode string, pbx netip.AddrPort) ([]string, error) {
 	state := filepath.Join(l.dir, "sipward-state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("make sipward's folder: %w", err)
 	}
 	path := filepath.Join(l.dir, "sipward.yaml")
-	conf := fmt.Sprintf(sipwardConfig, listen, pbx, filepath.Join(state, "sipward.sock"), state)
+	conf := fmt.Sprintf(sipwardConfig, mode, pbx, filepath.Join(state, "sipward.sock"), state)
 	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
 		return nil, fmt.Errorf("write sipward's configuration: %w", err)
 	}

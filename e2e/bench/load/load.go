@@ -51,6 +51,7 @@ type Config struct {
 	Rate     int    // transactions or calls per second
 	Duration time.Duration
 	Flow     Flow
+	Network  [2]byte // the sources' first two octets; zero: 127.1
 }
 
 // Result counts one run. Answered + Lost + Late = Sent. Times are those of whole transactions or
@@ -92,6 +93,9 @@ func New(cfg Config, run uint32, opt mmsg.Options) (*Generator, error) {
 	if cfg.Sources < 1 || cfg.Sources > MaxSources || cfg.Rate < 1 {
 		return nil, fmt.Errorf("generate %d/s from %d sources: out of range", cfg.Rate, cfg.Sources)
 	}
+	if cfg.Network == ([2]byte{}) {
+		cfg.Network = [2]byte{127, 1}
+	}
 	opt.ReceiveTimeout = 10_000
 	sock, err := mmsg.Listen(netip.AddrPortFrom(netip.IPv4Unspecified(), cfg.Port), opt)
 	if err != nil {
@@ -110,7 +114,7 @@ func New(cfg Config, run uint32, opt mmsg.Options) (*Generator, error) {
 		epoch: time.Now(),
 	}
 	g.sentAt = make([]atomic.Int64, g.total)
-	g.sources = sources(cfg.Sources)
+	g.sources = sources(cfg.Network, cfg.Sources)
 	g.rx = newReceiver(g)
 	return g, nil
 }

@@ -13,7 +13,7 @@ import (
 const (
 	markSeq    = "SSSSSSSS"        // sequence number, hexadecimal
 	markRun    = "RRRRRRRR"        // run, hexadecimal
-	markSource = "127.1.AAA.BBB"   // source address
+	markSource = "NETWORK.AAA.BBB" // source address
 	markUser   = "UUUU"            // one of 65,536 accounts
 	callIDTail = "@bench.invalid"  // RFC 2606
 	secretTail = "@login.invalid"  // a REGISTER that the responder is to challenge
@@ -31,19 +31,19 @@ type first struct {
 
 // newFirst builds the template of a flow. A REGISTER is some 700 bytes long, 900 with credentials, an
 // INVITE 900: what phones send.
-func newFirst(flow Flow, target netip.AddrPort, port uint16, run uint32) *first {
+func newFirst(cfg *Config, run uint32) *first {
 	var text string
-	switch flow {
+	switch cfg.Flow {
 	case Call:
-		text = invite(target)
+		text = invite(cfg.Target)
 	case Credentials:
-		text = register(target, "1", callIDTail, credentials(target))
+		text = register(cfg.Target, "1", callIDTail, credentials(cfg.Target))
 	case Challenge:
-		text = register(target, "1", secretTail, "")
+		text = register(cfg.Target, "1", secretTail, "")
 	default:
-		text = register(target, "1", callIDTail, "")
+		text = register(cfg.Target, "1", callIDTail, "")
 	}
-	text = finish(text, port, run)
+	text = finish(text, cfg, run)
 	return &first{
 		text:    []byte(text),
 		seqs:    places(text, markSeq),
@@ -52,9 +52,10 @@ func newFirst(flow Flow, target netip.AddrPort, port uint16, run uint32) *first 
 	}
 }
 
-func finish(text string, port uint16, run uint32) string {
+func finish(text string, cfg *Config, run uint32) string {
 	b := bytes.ReplaceAll([]byte(text), []byte(markRun), fmt.Appendf(nil, "%08x", run))
-	return string(bytes.ReplaceAll(b, []byte("PPPPP"), fmt.Appendf(nil, "%d", port)))
+	b = bytes.ReplaceAll(b, []byte("NETWORK"), fmt.Appendf(nil, "%d.%d", cfg.Network[0], cfg.Network[1]))
+	return string(bytes.ReplaceAll(b, []byte("PPPPP"), fmt.Appendf(nil, "%d", cfg.Port)))
 }
 
 func (f *first) size() int { return len(f.text) }

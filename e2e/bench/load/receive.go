@@ -34,7 +34,7 @@ func newReceiver(g *Generator) *receiver {
 		target:   mmsg.Pack(g.cfg.Target),
 		followed: make([]uint8, g.total),
 	}
-	text := finish(register(g.cfg.Target, "2", secretTail, credentials(g.cfg.Target)), g.cfg.Port, g.run)
+	text := finish(register(g.cfg.Target, "2", secretTail, credentials(g.cfg.Target)), &g.cfg, g.run)
 	r.second = &first{text: []byte(text), seqs: places(text, markSeq), sources: places(text, "AAA.BBB"), users: places(text, markUser)}
 	return r
 }

@@ -32,7 +32,7 @@ func (g *Generator) send(ctx context.Context) error {
 		return fmt.Errorf("set timer slack: %w", err)
 	}
 	b := mmsg.NewBatch(maxBatch)
-	f := newFirst(g.cfg.Flow, g.cfg.Target, g.cfg.Port, g.run)
+	f := newFirst(&g.cfg, g.run)
 	for i := range b.Len() {
 		f.fill(b.Slot(i))
 		b.SetPeer(i, mmsg.Pack(g.cfg.Target))
@@ -87,15 +87,15 @@ func sleepUntil(t time.Time) {
 	}
 }
 
-// MaxSources is how many addresses 127.1.[100-249].[100-249] has.
+// MaxSources is how many addresses NETWORK.[100-249].[100-249] has.
 const MaxSources = 150 * 150
 
-// sources lists n loopback addresses, packed. All octets after the first two have three digits, so
+// sources lists n addresses of a network, packed. All octets after the first two have three digits, so
 // that they can be patched into messages in place.
-func sources(n int) []uint32 {
+func sources(network [2]byte, n int) []uint32 {
 	s := make([]uint32, n)
 	for i := range s {
-		s[i] = 127<<24 | 1<<16 | uint32(100+i/150%150)<<8 | uint32(100+i%150)
+		s[i] = uint32(network[0])<<24 | uint32(network[1])<<16 | uint32(100+i/150%150)<<8 | uint32(100+i%150)
 	}
 	return s
 }

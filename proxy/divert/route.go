@@ -29,8 +29,10 @@ var routeFamilies = [...]struct {
 
 func (c *Config) routeCommands() (lines []string) {
 	for _, f := range routeFamilies {
+		rule := fmt.Sprintf("pref %d fwmark %#x lookup %d", rulePriority, c.Mark, c.Table)
 		lines = append(lines,
-			fmt.Sprintf("ip %s rule add pref %d fwmark %#x lookup %d", f.option, rulePriority, c.Mark, c.Table),
+			fmt.Sprintf("ip %s rule del %s 2>/dev/null || true", f.option, rule),
+			fmt.Sprintf("ip %s rule add %s", f.option, rule),
 			fmt.Sprintf("ip %s route replace local default dev lo table %d", f.option, c.Table))
 	}
 	return lines

@@ -114,8 +114,10 @@ func TestTransitNotForUs(t *testing.T) {
 func TestTransitOneGuess(t *testing.T) {
 	net := transitPath(t)
 	first, second := guess(benchPhone.String(), "aaaa"), guess(benchPhone.String(), "bbbb")
-	if !net.passes(fromOutside, toPBX(first)) || !net.passes(fromOutside, toPBX(first)) {
-		t.Fatal("a request, or its retransmission, does not pass")
+	for range 2 { // the second is a retransmission
+		if !net.passes(fromOutside, toPBX(first)) {
+			t.Fatal("a request does not pass")
+		}
 	}
 	if net.passes(fromOutside, toPBX(second)) {
 		t.Fatal("a second guess hides behind the first")

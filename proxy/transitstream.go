@@ -10,11 +10,17 @@ import (
 	"sipward/proxy/netio"
 )
 
-// leads reports whether a connection is one that the rules have led here: from outside
-// to a PBX, or one that we have dialled ourselves.
+// leads reports whether a connection is one that the rules have led here, or that we have
+// dialled ourselves. Any other would lead back to where it came in.
 func (s *Server) leads(c *netio.Conn) bool {
-	st := s.streamState(c)
-	return st.pair != nil || st.side == flow.Inside || s.pool.ByAddrPort(c.Local()) != nil
+	switch st := s.streamState(c); {
+	case st.pair != nil:
+		return true
+	case st.side == flow.Inside:
+		return !c.Local().Addr().IsLoopback()
+	default:
+		return s.pool.ByAddrPort(c.Local()) != nil
+	}
 }
 
 // pairInTransit returns the connection that goes on where c ends: the one that it was

@@ -82,11 +82,11 @@ func newTask(s *Server, shard *policy.Shard) *task {
 // handle takes one whole message. b is the caller's; it is not kept.
 func (t *task) handle(b []byte) {
 	fault := t.m.Parse(b, t.from.stream())
+	t.e.Reset(&t.m)
 	if t.s.transit != nil {
 		t.transit(fault)
 		return
 	}
-	t.e.Reset(&t.m)
 	switch {
 	case fault == sip.FaultKeepAlive:
 		// It is not answered over UDP: the answer could be sent to anybody.

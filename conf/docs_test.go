@@ -126,11 +126,14 @@ func TestDocumentationListsEachKey(t *testing.T) {
 // TestDocumentationSnippets reads every YAML example, with a PBX where it
 // shows none.
 func TestDocumentationSnippets(t *testing.T) {
-	parts := bytes.Split(readFile(t, docFile), []byte("```yaml\n"))
-	if len(parts) < 5 {
-		t.Fatalf("%d examples, want some", len(parts)-1)
+	var parts [][]byte
+	for _, file := range []string{docFile, "../docs/transparent.md"} {
+		parts = append(parts, bytes.Split(readFile(t, file), []byte("```yaml\n"))[1:]...)
 	}
-	for _, part := range parts[1:] {
+	if len(parts) < 6 {
+		t.Fatalf("%d examples, want some", len(parts))
+	}
+	for _, part := range parts {
 		snippet, _, _ := bytes.Cut(part, []byte("```"))
 		if !bytes.Contains(snippet, []byte("pbx:")) {
 			snippet = append(bytes.Clone(snippet), minimal...)

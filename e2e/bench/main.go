@@ -141,6 +141,7 @@ func (l *lab) endOnSignal() {
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
 	<-c
 	l.stopAll()
+	l.hosts.remove()
 	_ = os.RemoveAll(l.dir) // all that is left to do
 	os.Exit(130)
 }

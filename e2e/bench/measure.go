@@ -22,7 +22,7 @@ type Point struct {
 	Target    int     `json:"target_rate"`
 	Pass      bool    `json:"loss_free"`
 	CPU       float64 `json:"cpu_us_per_message"`   // of the subject's process tree, by messages of complete transactions
-	Whole     float64 `json:"whole_us_per_message"` // of the whole machine: generator, PBX and kernel, too
+	Whole     float64 `json:"whole_us_per_message"` // of generator and PBX, too, with what the kernel does in their names
 	Machine   float64 `json:"machine_busy"`         // share of all cores that were busy, 0 … 1
 	Others    float64 `json:"others_busy"`          // share of all cores that others than this benchmark used
 	EdgeDrops int     `json:"edge_queue_drops"`
@@ -58,7 +58,7 @@ func (b *bench) measure(flow load.Flow, sources, rate int) (Point, error) {
 	}
 	if n := (p.Answered + p.Late) * flow.MessagesPer(); n > 0 {
 		p.CPU = float64(after.cpu-before.cpu) / float64(time.Microsecond) / float64(n)
-		p.Whole = float64(after.busy-before.busy) / float64(time.Microsecond) / float64(n)
+		p.Whole = float64(after.ours-before.ours) / float64(time.Microsecond) / float64(n)
 	}
 	p.Machine = float64(after.busy-before.busy) / float64(max(after.all-before.all, 1))
 	p.Others = max(0, float64(after.busy-before.busy-(after.ours-before.ours))/float64(max(after.all-before.all, 1)))

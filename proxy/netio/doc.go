@@ -21,6 +21,11 @@
 // All were free of loss up to 130,000/s, where the generator ended. A packet
 // waits for 250 µs on the mean while its socket is busy.
 //
+// With a [Transparent] configuration the listeners take what the packet filter leads
+// to them although it was sent to others, and everything is sent in others' names: UDP
+// as whole packets through raw sockets, straight from the receive buffers (see
+// [Output.Forward]), TCP from sockets bound to others' addresses.
+//
 // [TCP] holds all listeners and connections. An idle connection costs 6 KB of
 // Go's memory, most of it its goroutine's stack: the receive buffer comes from a
 // pool when bytes arrive, and goes back when none are pending. What the kernel

@@ -108,8 +108,8 @@ func (o *Output) PushFrom(listener, n int, dst, src netip.AddrPort) {
 	o.pushSlot(listener, n, Datagram{Dst: dst, Local: src.Addr(), LocalPort: src.Port()})
 }
 
-// Forward queues d without a copy: its Data must stay as it is until the handler
-// has returned, as that of a received Packet does.
+// Forward queues d without a copy: its Data must stay as it is until the worker has
+// flushed its Output, as that of the Packets of this round does.
 func (o *Output) Forward(listener int, d Datagram) {
 	s := &o.senders[listener]
 	s.msgs = append(s.msgs, d)

@@ -31,13 +31,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type backend struct {
 	mu    sync.Mutex
 	asked []string
-	by    admin.Peer
+	by    admin.Caller
 	err   error
 }
 
 var _ admin.Backend = (*backend)(nil)
 
-func (b *backend) note(by admin.Peer, words ...string) error {
+func (b *backend) note(by admin.Caller, words ...string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked = append(b.asked, strings.Join(words, " "))
@@ -57,45 +57,45 @@ func (b *backend) last() string {
 func (b *backend) Status() admin.Status { return admin.Status{Version: "v", PID: 7} }
 
 func (b *backend) Reload() (admin.Reloaded, error) {
-	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Peer{}, "reload")
+	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Caller{}, "reload")
 }
 
 func (b *backend) Bans() ([]admin.Ban, error) {
-	return []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, b.note(admin.Peer{}, "bans")
+	return []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, b.note(admin.Caller{}, "bans")
 }
 
-func (b *backend) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
+func (b *backend) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error) {
 	return admin.Banned{Ban: admin.Ban{Comment: q.Reason}}, b.note(by, "ban", q.Address, q.For)
 }
 
 func (b *backend) Unban(address string) (admin.Unbanned, error) {
-	return admin.Unbanned{Forgotten: 3}, b.note(admin.Peer{}, "unban", address)
+	return admin.Unbanned{Forgotten: 3}, b.note(admin.Caller{}, "unban", address)
 }
 
 func (b *backend) Entries(l admin.List) ([]admin.Entry, error) {
-	return []admin.Entry{{Origin: string(l)}}, b.note(admin.Peer{}, "entries", string(l))
+	return []admin.Entry{{Origin: string(l)}}, b.note(admin.Caller{}, "entries", string(l))
 }
 
-func (b *backend) AddEntry(l admin.List, q admin.EntryRequest, by admin.Peer) (admin.EntryChange, error) {
+func (b *backend) AddEntry(l admin.List, q admin.EntryRequest, by admin.Caller) (admin.EntryChange, error) {
 	return admin.EntryChange{Entry: admin.Entry{Comment: q.Comment}}, b.note(by, "add", string(l), q.Address)
 }
 
 func (b *backend) RemoveEntry(l admin.List, address string) (admin.EntryChange, error) {
-	return admin.EntryChange{}, b.note(admin.Peer{}, "remove", string(l), address)
+	return admin.EntryChange{}, b.note(admin.Caller{}, "remove", string(l), address)
 }
 
 func (b *backend) Explain(address string) (admin.Explanation, error) {
-	return admin.Explanation{Standing: "stranger"}, b.note(admin.Peer{}, "explain", address)
+	return admin.Explanation{Standing: "stranger"}, b.note(admin.Caller{}, "explain", address)
 }
 
 func (b *backend) Kernel(context.Context) kernel.Status { return kernel.Status{Strangers: 7} }
 
 func (b *backend) SyncKernel(context.Context) (kernel.Status, error) {
-	return kernel.Status{Resyncs: 3}, b.note(admin.Peer{}, "kernel sync")
+	return kernel.Status{Resyncs: 3}, b.note(admin.Caller{}, "kernel sync")
 }
 
 func (b *backend) ClearKernel(context.Context) (kernel.Status, error) {
-	return kernel.Status{Reason: "cleared"}, b.note(admin.Peer{}, "kernel clear")
+	return kernel.Status{Reason: "cleared"}, b.note(admin.Caller{}, "kernel clear")
 }
 
 func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {

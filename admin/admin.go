@@ -85,13 +85,12 @@ type Server struct {
 
 // Limits of a request: who connects may be broken, or hostile.
 const (
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second // with the body
-	writeTimeout  = 30 * time.Second
-	idleTimeout   = time.Minute
-	endTimeout    = 2 * time.Second // to finish what is being answered at the end
-	maxBody       = 64 << 10
-	maxHeader     = 16 << 10
+	readTimeout  = 5 * time.Second // of the whole request
+	writeTimeout = 30 * time.Second
+	idleTimeout  = time.Minute
+	endTimeout   = 2 * time.Second // to finish what is being answered at the end
+	maxBody      = 64 << 10
+	maxHeader    = 16 << 10
 )
 
 // New opens the sockets. A socket file left behind by a process that is gone is
@@ -124,8 +123,8 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) server(h http.Handler) http.Server {
 	return http.Server{
-		Handler:           http.MaxBytesHandler(h, maxBody),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		Handler:     http.MaxBytesHandler(h, maxBody),
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // what strangers cause
 	}

@@ -23,6 +23,8 @@ import (
 	"sipward/admin"
 	"sipward/admin/logtest"
 	"sipward/listsync/kernel"
+	"sipward/policy/ban"
+	"sipward/policy/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -98,14 +100,22 @@ func (b *backend) ClearKernel(context.Context) (kernel.Status, error) {
 	return kernel.Status{Reason: "cleared"}, b.note(admin.Caller{}, "kernel clear")
 }
 
-func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
+// config is that of a server on a socket of its own, with an empty ban table.
+func config(t *testing.T, b admin.Backend, log *logtest.Buffer) admin.Config {
 	t.Helper()
-	log = new(logtest.Buffer)
-	socket = filepath.Join(t.TempDir(), "run", "control.sock")
-	s, err := admin.New(admin.Config{Socket: socket, Mode: 0o660, Backend: b, Log: slog.New(slog.NewTextHandler(log, nil))})
+	bans, err := ban.New(ban.Config{}, time.Now().UnixNano())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return admin.Config{
+		Socket: filepath.Join(t.TempDir(), "run", "control.sock"), Mode: 0o660, Backend: b,
+		Events: new(event.Bus), Bans: bans, Log: slog.New(slog.NewTextHandler(log, nil)),
+	}
+}
+
+// run runs a server until the test ends.
+func run(t *testing.T, s *admin.Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -115,7 +125,18 @@ func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
 			t.Error(err)
 		}
 	})
-	return socket, log
+}
+
+func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
+	t.Helper()
+	log = new(logtest.Buffer)
+	cfg := config(t, b, log)
+	s, err := admin.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	return cfg.Socket, log
 }
 
 // ask sends a request as any program may.
@@ -179,7 +200,7 @@ func TestWrongRequests(t *testing.T) {
 		status               int
 		answer               string
 	}{
-		{"GET", "/", "", 404, "docs/operations.md"},
+		{"GET", "/", "", 404, "docs/api.md"},
 		{"GET", "/v2/status", "", 404, "/v2/status"},
 		{"GET", "/v1/lists/none", "", 404, "/v1/lists/none"},
 		{"POST", "/v1/status", "{}", 405, "use GET"},
@@ -248,7 +269,7 @@ func TestWhoAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	by := b.by
-	if by.PID != int32(os.Getpid()) || int(by.UID) != os.Getuid() || by.User == "" {
+	if by.Peer == nil || by.Peer.PID != int32(os.Getpid()) || int(by.Peer.UID) != os.Getuid() || by.Peer.User == "" || by.Role != admin.Write {
 		t.Errorf("asked by %+v", by)
 	}
 	b.err = errors.New("disk full")
@@ -331,13 +352,14 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestDocumentation: docs/operations.md lists each request, and no other.
+// TestDocumentation: docs/api.md lists each request, and no other.
 func TestDocumentation(t *testing.T) {
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(text), "| request | body or parameter | answer |")
+	table, _, _ = strings.Cut(table, "\n\n")
 	var documented []string
 	for _, m := range regexp.MustCompile("`([A-Z]+ /v1/[a-z/]+)`").FindAllStringSubmatch(table, -1) {
 		documented = append(documented, m[1])

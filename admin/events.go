@@ -19,6 +19,7 @@ type Event struct {
 	Time      time.Time `json:"time"`
 	Source    string    `json:"source"` // address and port
 	Transport string    `json:"transport"`
+	Protocol  string    `json:"protocol"`  // sip, tftp or dns
 	Direction string    `json:"direction"` // "from-outside" or "from-pbx"
 	Verdict   string    `json:"verdict"`   // pass, drop, reject or hold
 	Reason    string    `json:"reason"`
@@ -30,7 +31,7 @@ type Event struct {
 
 func eventOf(ev *event.Event) Event {
 	return Event{
-		Time: time.Unix(0, ev.Time), Source: ev.Source.String(), Transport: ev.Transport.String(),
+		Time: time.Unix(0, ev.Time), Source: ev.Source.String(), Transport: ev.Transport.String(), Protocol: ev.Protocol.String(),
 		Direction: ev.Direction.String(), Verdict: ev.Verdict.String(), Reason: ev.Reason.String(),
 		Method: ev.Method, Status: int(ev.Status), Account: ev.Account.String(), Detail: ev.Detail.String(),
 	}

@@ -111,7 +111,7 @@ func (s *Server) count(worker int, source netip.AddrPort, t policy.Transport, d 
 		return
 	}
 	ev := event.Event{
-		Time: time.Now().UnixNano(), Source: source, Transport: t, Direction: event.FromPBX,
+		Time: time.Now().UnixNano(), Source: source, Protocol: event.DNS, Transport: t, Direction: event.FromPBX,
 		Verdict: d.Verdict, Reason: d.Reason, Method: methodDNS,
 	}
 	if q != nil && q.asked {
@@ -132,7 +132,7 @@ func (s *Server) show(source netip.AddrPort, v policy.Verdict, r policy.Reason, 
 		return
 	}
 	ev := event.Event{
-		Time: time.Now().UnixNano(), Source: source, Direction: event.FromOutside,
+		Time: time.Now().UnixNano(), Source: source, Protocol: event.DNS, Direction: event.FromOutside,
 		Verdict: v, Reason: r, Method: methodDNS,
 	}
 	ev.Account.SetString(name)

@@ -180,6 +180,26 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
+// Guard returns the name of the guard, as in the configuration, whose doing a message
+// with that reason is; empty: none's.
+func (r Reason) Guard() string {
+	switch r {
+	case ReasonRegister, ReasonQuarantine, ReasonGuessesInFlight, ReasonUnprovenNonce:
+		return "register"
+	case ReasonKnownPlaces:
+		return "distinct_sources"
+	case ReasonInviteLimit:
+		return "invite"
+	case ReasonTFTPLimit, ReasonTFTPPath, ReasonTFTPWrite, ReasonTFTPBusy:
+		return "tftp"
+	case ReasonDNSStranger, ReasonDNSLimit, ReasonDNSMalformed:
+		return "dns"
+	case ReasonEnumeration, ReasonScanner, ReasonHoney, ReasonMalformed, ReasonFlood:
+		return r.String()
+	}
+	return ""
+}
+
 // Explain returns one sentence for people who ask what the word means.
 func (r Reason) Explain() string {
 	if int(r) < len(reasons) {

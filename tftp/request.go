@@ -253,7 +253,7 @@ func (s *Server) missed(t *transfer, now int64) {
 
 // publish shows what became of a request.
 func (s *Server) publish(p *packet, reason, would policy.Reason) {
-	ev := event.Event{Time: p.now, Source: p.src, Transport: policy.UDP, Reason: reason, Verdict: policy.Drop, Method: "RRQ"}
+	ev := event.Event{Time: p.now, Source: p.src, Protocol: event.TFTP, Transport: policy.UDP, Reason: reason, Verdict: policy.Drop, Method: "RRQ"}
 	switch reason {
 	case policy.ReasonPass, policy.ReasonAllowList, policy.ReasonPBX, policy.ReasonTrunk:
 		ev.Verdict = policy.Pass

@@ -20,23 +20,24 @@ func guardStatus(c *conf.Config, reasons, would map[string]uint64, records []ban
 	for _, g := range []struct {
 		name   string
 		action conf.Action
-		of     []policy.Reason // what it is seen as
 	}{
-		{"register", c.Register.Action, []policy.Reason{policy.ReasonRegister, policy.ReasonQuarantine, policy.ReasonGuessesInFlight, policy.ReasonUnprovenNonce}},
-		{"enumeration", c.Enumeration.Action, []policy.Reason{policy.ReasonEnumeration}},
-		{"distinct_sources", c.DistinctSources.Action, []policy.Reason{policy.ReasonKnownPlaces}},
-		{"invite", c.Invite.Action, []policy.Reason{policy.ReasonInviteLimit}},
-		{"scanner", c.Scanner.Action, []policy.Reason{policy.ReasonScanner}},
-		{"honey", honeyAction(c.Honey), []policy.Reason{policy.ReasonHoney}},
-		{"malformed", c.Malformed.Action, []policy.Reason{policy.ReasonMalformed}},
-		{"flood", c.Flood.Action, []policy.Reason{policy.ReasonFlood}},
-		{"tftp", tftpAction(c.TFTP), []policy.Reason{policy.ReasonTFTPLimit, policy.ReasonTFTPPath, policy.ReasonTFTPWrite, policy.ReasonTFTPBusy}},
-		{"dns", dnsAction(c.DNS), []policy.Reason{policy.ReasonDNSStranger, policy.ReasonDNSLimit, policy.ReasonDNSMalformed}},
+		{"register", c.Register.Action},
+		{"enumeration", c.Enumeration.Action},
+		{"distinct_sources", c.DistinctSources.Action},
+		{"invite", c.Invite.Action},
+		{"scanner", c.Scanner.Action},
+		{"honey", honeyAction(c.Honey)},
+		{"malformed", c.Malformed.Action},
+		{"flood", c.Flood.Action},
+		{"tftp", tftpAction(c.TFTP)},
+		{"dns", dnsAction(c.DNS)},
 	} {
 		s := admin.Guard{Name: g.name, Action: g.action.String(), Bans: held[g.name]}
-		for _, r := range g.of {
-			s.Messages += reasons[r.String()]
-			s.Would += would[r.String()]
+		for r := range policy.Reason(policy.NumReasons) {
+			if r.Guard() == g.name {
+				s.Messages += reasons[r.String()]
+				s.Would += would[r.String()]
+			}
 		}
 		all = append(all, s)
 	}

@@ -1,0 +1,51 @@
+package report
+
+import (
+	"context"
+	"time"
+
+	"sipward/policy/event"
+)
+
+// Count counts an event, as Run does.
+func (j *Journal) Count(ev *event.Event) {
+	bus := new(event.Bus)
+	sub := bus.Subscribe(1)
+	defer sub.Close()
+	j.take(sub, ev)
+}
+
+// CountQueue counts what comes through a subscription until ctx ends.
+func (j *Journal) CountQueue(ctx context.Context, sub *event.Subscription) error {
+	return j.count(ctx, sub)
+}
+
+// Flush writes everything that waits.
+func (j *Journal) Flush(now time.Time) error { return j.flush(now, true) }
+
+// Add remembers an act without waiting for the disk.
+func (j *Journal) Add(a Act) { j.add(a) }
+
+// Tidy removes what is too old or too much.
+func (j *Journal) Tidy(now time.Time) { j.tidy(now) }
+
+// Exec runs a statement.
+func (j *Journal) Exec(query string) error {
+	_, err := j.db.Load().Exec(query)
+	return err
+}
+
+// ReadSegment reads a segment as a query does.
+func ReadSegment(data []byte, q *Query) error {
+	return newTally(q).segment(0, "", 0, data)
+}
+
+// PackEvents makes a segment of events.
+func PackEvents(events []event.Event) []byte {
+	m := newMinute()
+	for i := range events {
+		_, second := minuteOf(events[i].Time)
+		m.add(&events[i], second, 64)
+	}
+	return m.pack()
+}

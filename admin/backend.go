@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sipward/listsync/kernel"
+	"sipward/report"
 )
 
 // Backend is the sipward that is controlled. Its methods are called by any
@@ -22,12 +23,12 @@ type Backend interface {
 
 	// Bans returns the bans in force, the latest last.
 	Bans() ([]Ban, error)
-	Ban(BanRequest, Caller) (Banned, error)
+	Ban(BanRequest, Peer) (Banned, error)
 	Unban(address string) (Unbanned, error)
 
 	// Entries returns a list in the order of its prefixes.
 	Entries(List) ([]Entry, error)
-	AddEntry(List, EntryRequest, Caller) (EntryChange, error)
+	AddEntry(List, EntryRequest, Peer) (EntryChange, error)
 	RemoveEntry(list List, address string) (EntryChange, error)
 
 	// Kernel returns how the mirror of the bans is, with fresh counts. SyncKernel makes
@@ -35,6 +36,9 @@ type Backend interface {
 	Kernel(context.Context) kernel.Status
 	SyncKernel(context.Context) (kernel.Status, error)
 	ClearKernel(context.Context) (kernel.Status, error)
+
+	// Report answers a question about what happened.
+	Report(context.Context, *report.Query) (*report.Report, error)
 
 	// Explain tells everything that is known about a source.
 	Explain(address string) (Explanation, error)

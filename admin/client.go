@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sipward/listsync/kernel"
+	"sipward/report"
 )
 
 // ErrUnreachable is wrapped when no sipward answers on the socket.
@@ -102,6 +103,12 @@ func (c *Client) SyncKernel(ctx context.Context) (kernel.Status, error) {
 func (c *Client) ClearKernel(ctx context.Context) (kernel.Status, error) {
 	var s kernel.Status
 	return s, c.do(ctx, http.MethodPost, "/v1/kernel/clear", nil, &s)
+}
+
+// Report asks what happened.
+func (c *Client) Report(ctx context.Context, q *report.Query) (*report.Report, error) {
+	r := new(report.Report)
+	return r, c.do(ctx, http.MethodGet, "/v1/report?"+q.Values().Encode(), nil, r)
 }
 
 // Explain asks what is known about an address.

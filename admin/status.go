@@ -40,6 +40,7 @@ type Status struct {
 	Bans    BanCounts `json:"bans"`
 	Breaker []Fuse    `json:"breaker"`
 	Store   Store     `json:"store"`
+	Journal *Journal  `json:"journal,omitempty"` // nil: there is none
 	// Kernel is how the mirror of the bans is; its counts may be half a minute old.
 	Kernel kernel.Status `json:"kernel"`
 	// KnownPlaces holds the accounts that are let in from known places only.
@@ -116,6 +117,22 @@ type Store struct {
 	Pending  int       `json:"pending"` // changes that wait to be written
 	BadRows  int       `json:"bad_rows,omitempty"`
 	SetAside string    `json:"set_aside,omitempty"` // where a damaged one was moved to
+}
+
+// Journal is the state of what reports are made of.
+type Journal struct {
+	Path       string    `json:"path"`
+	OK         bool      `json:"ok"`
+	Error      string    `json:"error,omitempty"` // why it cannot be used at present
+	Since      time.Time `json:"since,omitzero"`
+	Errors     uint64    `json:"errors"`
+	Waiting    int       `json:"waiting"`     // acts and minutes that wait to be written
+	Events     uint64    `json:"events"`      // messages counted since the start
+	LostEvents uint64    `json:"lost_events"` // messages that were too many to count
+	Folded     uint64    `json:"folded"`      // messages counted without their source
+	LostActs   uint64    `json:"lost_acts"`
+	Bytes      int64     `json:"bytes"`
+	SetAside   string    `json:"set_aside,omitempty"` // where a damaged one was moved to
 }
 
 // PBX is the state of one PBX.

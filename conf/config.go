@@ -12,6 +12,7 @@
 package conf
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -88,7 +89,11 @@ type Config struct {
 	TokenKeyFile string
 	// StateDir is the folder of everything that outlives a restart.
 	StateDir string
-	// Control is how programs and people reach sipward itself.
+	// Node is what this sipward is called in journals. Empty: as its host is.
+	Node string
+	// Report is about the journal that reports are made of.
+	Report Report
+	// Control is the socket that sipward's other commands talk to.
 	Control Control
 	// Log says what is logged, and how.
 	Log Log
@@ -215,6 +220,15 @@ type Resolver struct {
 	Timeout time.Duration
 	// CacheEntries is how many answers are remembered, above zero.
 	CacheEntries int
+}
+
+// Control is the socket that sipward's other commands talk to.
+type Control struct {
+	Socket string
+	// Mode holds the permission bits of the socket; none for others.
+	Mode fs.FileMode
+	// Group owns the socket. Empty: the group that sipward runs as.
+	Group string
 }
 
 // Log says what is logged, and how.

@@ -144,6 +144,20 @@ func printProtection(w io.Writer, s *admin.Status) {
 	default:
 		fmt.Fprintf(w, "store\t%s\n", st.Path)
 	}
+	printJournal(w, s.Journal)
+}
+
+func printJournal(w io.Writer, j *admin.Journal) {
+	if j == nil {
+		return
+	}
+	if !j.OK {
+		fmt.Fprintf(w, "JOURNAL\t%s cannot be used since %s, %d records wait: %s\n", j.Path, clock(j.Since), j.Waiting, safe(j.Error))
+	}
+	fmt.Fprintf(w, "journal\t%s  messages counted %d, lost %d\n", j.Path, j.Events, j.LostEvents)
+	if j.SetAside != "" {
+		fmt.Fprintf(w, "journal\twas damaged; the old one is %s\n", j.SetAside)
+	}
 }
 
 func printCounts(w io.Writer, title string, counts map[string]uint64) {

@@ -26,6 +26,7 @@ import (
 	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
 	"sipward/proxy/upstream/resolve"
+	"sipward/report"
 )
 
 func newRun() *cobra.Command {
@@ -71,6 +72,8 @@ type edge struct {
 	state    *state
 	mirror   *mirror
 	notices  *notices
+	journal  *report.Journal // nil: there is none
+	events   *event.Bus
 	started  time.Time
 	workers  int
 	level    *slog.LevelVar // of log; nil if it does not change
@@ -89,7 +92,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 	}
 	e := &edge{
 		log: log, config: c, started: time.Now(), workers: c.conf.UDP.Workers,
-		notices: newNotices(),
+		notices: newNotices(), events: events,
 	}
 	if e.workers == 0 {
 		e.workers = netio.DefaultWorkers()
@@ -102,6 +105,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 		e.files.close()
 		e.names.close()
 		e.state.Close()
+		e.closeJournal()
 		return nil, err
 	}
 	return e, nil
@@ -115,6 +119,9 @@ func (e *edge) build(events *event.Bus) error {
 	c, log := e.config, e.log
 	key, err := flow.LoadKey(c.conf.TokenKeyFile)
 	if err != nil {
+		return err
+	}
+	if err := e.openJournal(); err != nil {
 		return err
 	}
 	if e.mirror, err = newMirror(e.state, c.conf, log); err != nil {
@@ -154,8 +161,7 @@ func (e *edge) build(events *event.Bus) error {
 	}
 	e.control, err = admin.New(admin.Config{
 		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
-		TCP: c.conf.Control.Listen, Access: c.access,
-		Backend: e, Events: events, Bans: e.state.bans, Log: log,
+		Backend: e, Audit: e.audit, Log: log,
 	})
 	if err != nil {
 		err = errors.Join(err, e.leadNoMore())
@@ -179,8 +185,12 @@ func (e *edge) Run(ctx context.Context) error {
 	defer stop()
 	group, work := errgroup.WithContext(work)
 	defer e.state.Close()
+	defer e.closeJournal()
 	group.Go(func() error { return e.state.bans.Run(work) })
 	group.Go(func() error { return e.notices.Run(work, e.log) })
+	if e.journal != nil {
+		group.Go(func() error { return e.journal.Run(work, e.events, e.state.bans) })
+	}
 	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
@@ -293,7 +303,6 @@ func (e *edge) apply(c *configuration) {
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
 	e.names.reload(c.conf)
-	e.control.SetAccess(c.access)
 }
 
 func settings(c *configuration) proxy.Settings {

@@ -149,7 +149,8 @@ const noticeQueue = 256
 // path, which must not wait, to the log.
 type notices struct {
 	c    chan policy.Notice
-	lost chan struct{} // holds something when notices were lost since the last one
+	lost chan struct{}        // holds something when notices were lost since the last one
+	told func(*policy.Notice) // who else hears of them; may be nil
 }
 
 func newNotices() *notices {
@@ -176,6 +177,9 @@ func (n *notices) Run(ctx context.Context, log *slog.Logger) error {
 			return nil
 		case x := <-n.c:
 			logNotice(log, &x)
+			if n.told != nil {
+				n.told(&x)
+			}
 		case <-n.lost:
 			log.Warn("more happened than can be told one by one; see sipward list bans and sipward status")
 		}

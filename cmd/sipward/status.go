@@ -78,6 +78,7 @@ func (e *edge) Status() admin.Status {
 	s.KnownPlaces = append([]string{}, e.engine.KnownPlaces()...)
 	s.Notices = noticesOf(e.engine.Notices(0))
 	s.Store = storeStatus(e.state.store.Health())
+	s.Journal = journalStatus(e.journal)
 	s.Kernel = e.mirror.Status()
 	s.TFTP = e.files.status(c.conf)
 	s.DNS = e.names.status(c.conf)

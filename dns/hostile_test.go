@@ -154,9 +154,11 @@ func TestSpoofedSource(t *testing.T) {
 	}
 	defer other.Close()
 	u := newUpstream(t, says(t, "@ 60 IN A 192.0.2.1"))
+	u.mu.Lock()
 	u.before = func(q *mdns.Msg, from netip.AddrPort) {
 		other.WriteToUDPAddrPort(says(t, "@ 60 IN A 203.0.113.66")(q, false)[0], from)
 	}
+	u.mu.Unlock()
 	f := start(t, dns.Config{}, u)
 	if _, m := f.ask(question("www.example.com.", mdns.TypeA, 0), false); len(m.Answer) != 1 || !strings.Contains(m.Answer[0].String(), "192.0.2.1") {
 		t.Errorf("got %v", m)

@@ -35,11 +35,11 @@ type upstream struct {
 	overTCP int
 	speak   speak
 	group   sync.WaitGroup
-	// before is called with a question over UDP before it is answered; set it at once.
+	// before is called with a question over UDP before it is answered; nil: nothing is.
 	before func(q *mdns.Msg, from netip.AddrPort)
 }
 
-func newUpstream(t *testing.T, f speak) *upstream {
+func newUpstream(t testing.TB, f speak) *upstream {
 	t.Helper()
 	u := &upstream{speak: f}
 	for { // a port that both have
@@ -97,8 +97,11 @@ func (u *upstream) serveUDP() {
 			return
 		}
 		var q mdns.Msg
-		if u.before != nil && q.Unpack(buf[:n]) == nil {
-			u.before(&q, from)
+		u.mu.Lock()
+		before := u.before
+		u.mu.Unlock()
+		if before != nil && q.Unpack(buf[:n]) == nil {
+			before(&q, from)
 		}
 		for _, m := range u.say(buf[:n], false) {
 			u.udp.WriteToUDPAddrPort(m, from)
@@ -141,7 +144,7 @@ func readTCP(c io.Reader) ([]byte, error) {
 // front is a server under test.
 type front struct {
 	*dns.Server
-	t        *testing.T
+	t        testing.TB
 	engine   *policy.Engine
 	events   *event.Bus
 	udp, tcp netip.AddrPort
@@ -157,7 +160,7 @@ func newEngine(rule policy.DNS) *policy.Engine {
 	return policy.New(policy.Config{DNS: rule, Sources: 1024})
 }
 
-func start(t *testing.T, cfg dns.Config, ups ...*upstream) *front {
+func start(t testing.TB, cfg dns.Config, ups ...*upstream) *front {
 	t.Helper()
 	f := &front{t: t, events: new(event.Bus)}
 	for _, u := range ups {
@@ -288,7 +291,7 @@ func (f *front) receive(c net.Conn, q *mdns.Msg, tcp bool) ([]byte, *mdns.Msg) {
 }
 
 // reply makes a reply to a question.
-func reply(t *testing.T, q *mdns.Msg, records ...string) *mdns.Msg {
+func reply(t testing.TB, q *mdns.Msg, records ...string) *mdns.Msg {
 	m := new(mdns.Msg)
 	m.SetReply(q)
 	m.Compress = true
@@ -302,7 +305,7 @@ func reply(t *testing.T, q *mdns.Msg, records ...string) *mdns.Msg {
 	return m
 }
 
-func wire(t *testing.T, m *mdns.Msg) []byte {
+func wire(t testing.TB, m *mdns.Msg) []byte {
 	b, err := m.Pack()
 	if err != nil {
 		t.Error(err)
@@ -312,7 +315,7 @@ func wire(t *testing.T, m *mdns.Msg) []byte {
 
 // says is an upstream that answers everything with these records, and their owner as it was
 // asked for where that is @.
-func says(t *testing.T, records ...string) speak {
+func says(t testing.TB, records ...string) speak {
 	return func(q *mdns.Msg, _ bool) [][]byte { return [][]byte{wire(t, reply(t, q, owned(q, records)...))} }
 }
 

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -357,7 +358,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dials := 0
+	var dials atomic.Int32
 	var group sync.WaitGroup
 	group.Go(func() {
 		for {
@@ -365,7 +366,7 @@ func TestTLS(t *testing.T) {
 			if err != nil {
 				return
 			}
-			dials++
+			dials.Add(1)
 			group.Go(func() {
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -393,8 +394,8 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	f.stop()
-	if dials != 1 {
-		t.Errorf("%d connections for ten questions", dials)
+	if dials.Load() != 1 {
+		t.Errorf("%d connections for ten questions", dials.Load())
 	}
 	f = start(t, dns.Config{RootCAs: pool, Settings: dns.Settings{Timeout: time.Second, Upstreams: []dns.Upstream{{addr, policy.TLS, "other.example.com"}}}})
 	if _, m := f.ask(question("www.example.com.", mdns.TypeA, 0), false); m.Rcode != mdns.RcodeServerFailure {

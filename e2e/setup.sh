@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, and an unmodified Asterisk.
+# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd.
 #
 #   e2e/setup.sh
 #
@@ -11,8 +11,8 @@
 set -eu
 
 cache=${E2E_CACHE:-/var/cache/sipward-test}
-packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap"
-tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap"
+packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap nsd dnsmasq-base dnsperf"
+tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap nsd dnsmasq dnsperf"
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH DEBIAN_FRONTEND=noninteractive
@@ -41,7 +41,7 @@ install_packages() {
 	apt-get -qq install -y --no-install-recommends $packages >/dev/null
 	# They are started by the tests, never at boot. (systemctl also works offline; without it there is nothing to do.)
 	if command -v systemctl >/dev/null; then
-		systemctl disable -q kamailio nftables 2>/dev/null || true
+		systemctl disable -q kamailio nftables nsd 2>/dev/null || true
 	fi
 }
 

@@ -2,8 +2,8 @@ package dns
 
 import (
 	"crypto/x509"
-	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -78,6 +78,7 @@ func (s Settings) withDefaults() Settings {
 	if s.Try <= 0 {
 		s.Try = s.Timeout / 4
 	}
+	s.PrivateNames = slices.Clone(s.PrivateNames)
 	for i, n := range s.PrivateNames {
 		s.PrivateNames[i] = strings.ToLower(strings.TrimSuffix(n, ".")) + "."
 	}
@@ -112,7 +113,6 @@ type Config struct {
 
 	Engine *policy.Engine
 	Events *event.Bus
-	Log    *slog.Logger
 }
 
 func (c Config) withDefaults() Config {

@@ -167,7 +167,6 @@ func lowerTarget(rr mdns.RR) {
 const (
 	maxTTL      = 24 * 3600
 	maxNegative = 3600 // RFC 2308 §5
-	maxStale    = 7 * 24 * 3600
 )
 
 // negative takes the SOA record that says how long the name has no such records (RFC 2308

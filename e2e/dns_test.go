@@ -156,7 +156,6 @@ func (s *site) changes(t *testing.T, nsd *lab.Process) {
 		}
 		return nil
 	})
-	began = time.Now()
 	if err := s.sipward.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -232,4 +231,38 @@ func TestDNSHostileServer(t *testing.T) {
 	if out, _ := s.sipward.CLI("status"); !strings.Contains(out, " dns ") || !strings.Contains(out, "forged replies") {
 		t.Errorf("status:\n%s", out)
 	}
+}
+
+// TestDNSRedirect: in transparent mode, a PBX that asks a resolver of its own is answered by sipward, and by that resolver
+// again when sipward is gone.
+func TestDNSRedirect(t *testing.T) {
+	placements(t, func(t *testing.T, placement string) {
+		lab.Need(t, "dig", "nsd")
+		if direct {
+			t.Skip("it is sipward that is tested here")
+		}
+		s := &site{Lab: labs.New(t)}
+		s.StartNSD(t, "example.com", fmt.Sprintf(zoneRecords, "short"))
+		listen := "udp://203.0.113.1, tcp://203.0.113.1"
+		if placement == "host" {
+			listen = "udp://127.0.0.1:5353, tcp://127.0.0.1:5353"
+		}
+		s.start(t, lab.Config{Placement: placement, Extra: "dns: {listen: [" + listen + "], upstreams: [198.51.100.53], redirect: true}\n"})
+		for i, server := range []string{"198.51.100.53", "198.51.100.9", "192.0.2.77"} { // two of them do not even exist
+			for _, transport := range []string{"+notcp", "+tcp"} {
+				out, err := s.PBX.Output("dig", "@"+server, "+tries=1", "+time=5", transport, "www.example.com")
+				if err != nil || !strings.Contains(out, "192.0.2.1") || !strings.Contains(out, "SERVER: "+server+"#53") || strings.Contains(out, "flags: qr aa") {
+					t.Errorf("%d %s %s: %v\n%s", i, server, transport, err, out)
+				}
+			}
+		}
+		if n, err := s.sipward.Count("dns", "hits"); err != nil || n < 5 {
+			t.Errorf("%d answers from the cache: %v", n, err)
+		}
+		s.sipward.KillHard()
+		out, err := s.PBX.Output("dig", "@198.51.100.53", "+tries=1", "+time=5", "www.example.com")
+		if err != nil || !strings.Contains(out, "flags: qr aa") {
+			t.Errorf("without sipward: %v\n%s", err, out)
+		}
+	})
 }

@@ -37,6 +37,9 @@ func guardStatus(c *conf.Config, reasons, would map[string]uint64, records []ban
 			if r.Guard() == g.name {
 				s.Messages += reasons[r.String()]
 				s.Would += would[r.String()]
+				if r.String() != g.name {
+					s.Bans += held[r.String()]
+				}
 			}
 		}
 		all = append(all, s)

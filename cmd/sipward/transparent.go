@@ -149,6 +149,11 @@ func divertConfig(c *conf.Config, log *slog.Logger) divert.Config {
 	if c.Placement == conf.PlacementHost {
 		cfg.Placement = divert.Host
 	}
+	for _, l := range c.DNS.Listen {
+		if c.DNS.Redirect {
+			cfg.DNS = append(cfg.DNS, divert.Resolver{TCP: l.Transport == conf.TransportTCP, Addr: l.Addr})
+		}
+	}
 	for _, p := range t.CarrierPorts {
 		cfg.CarrierPorts = append(cfg.CarrierPorts, uint16(p))
 	}

@@ -49,9 +49,18 @@ type Config struct {
 	Mark, OwnMark uint32
 	// Table is the number of the routing table.
 	Table int
+	// DNS is where questions of the PBXes to other resolvers are led, the first of each
+	// family and transport; empty: they are left alone.
+	DNS []Resolver
 	// FailClosed lets nothing pass when nobody takes it.
 	FailClosed bool
 	Log        *slog.Logger
+}
+
+// Resolver is a socket of this host that answers DNS.
+type Resolver struct {
+	TCP  bool
+	Addr netip.AddrPort
 }
 
 // DefaultName is the name of the nftables table.

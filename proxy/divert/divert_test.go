@@ -28,7 +28,12 @@ func TestScript(t *testing.T) {
 	host.Placement, host.Inside, host.Outside = divert.Host, nil, []string{"eth0"}
 	closed := config()
 	closed.FailClosed = true
-	for name, cfg := range map[string]divert.Config{"router": config(), "host": host, "router-closed": closed} {
+	dns, hostDNS := config(), host
+	for _, tcp := range []bool{false, true} {
+		dns.DNS = append(dns.DNS, divert.Resolver{TCP: tcp, Addr: netip.MustParseAddrPort("203.0.113.1:53")}, divert.Resolver{TCP: tcp, Addr: netip.MustParseAddrPort("[2001:db8:2::1]:53")})
+		hostDNS.DNS = append(hostDNS.DNS, divert.Resolver{TCP: tcp, Addr: netip.MustParseAddrPort("127.0.0.1:5353")})
+	}
+	for name, cfg := range map[string]divert.Config{"router": config(), "host": host, "router-closed": closed, "router-dns": dns, "host-dns": hostDNS} {
 		r, err := divert.New(cfg)
 		if err != nil {
 			t.Fatal(err)

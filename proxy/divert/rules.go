@@ -110,10 +110,38 @@ func (c *Config) fromOutside() term {
 }
 
 func (c *Config) chains() []chain {
+	all := c.routerChains
 	if c.Placement == Host {
-		return c.hostChains()
+		all = c.hostChains
 	}
-	return c.routerChains()
+	return append(all(), c.dnsChains()...)
+}
+
+// dnsChains lead what the PBXes ask other resolvers to ours. On their host that is whatever
+// leaves it but for what we ask ourselves.
+func (c *Config) dnsChains() []chain {
+	ch := chain{name: "dns", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityNAT}
+	if c.Placement == Host {
+		ch.hook, ch.hookName = nftables.ChainHookOutput, "output"
+	}
+	for i := range families {
+		f := &families[i]
+		for _, p := range transports {
+			n := slices.IndexFunc(c.DNS, func(r Resolver) bool { return r.TCP == (p == "tcp") && r.Addr.Addr().Is4() == (f.digit == "4") })
+			if n < 0 {
+				continue
+			}
+			match := rule{arrives(setInside, true), f.is(p), f.host(from, setHost)}
+			if c.Placement == Host {
+				match = rule{marked(c.OwnMark, false), f.is(p)}
+			}
+			ch.rules = append(ch.rules, append(match, asksDNS(p), notForUs(), f.toResolver(c.DNS[n].Addr)))
+		}
+	}
+	if len(ch.rules) == 0 {
+		return nil
+	}
+	return []chain{ch}
 }
 
 // routerChains: between us and the PBXes connections are not tracked, because they have

@@ -209,6 +209,23 @@ func toPort(p uint16) term {
 	}}
 }
 
+// toResolver changes where a packet goes.
+func (f *family) toResolver(a netip.AddrPort) term {
+	return term{fmt.Sprintf("dnat %s to %s", f.word, a), []expr.Any{
+		&expr.Immediate{Register: reg, Data: a.Addr().AsSlice()},
+		&expr.Immediate{Register: regPort, Data: bigPort(a.Port())},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.proto), RegAddrMin: reg, RegProtoMin: regPort, Specified: true},
+	}}
+}
+
+// asksDNS matches what goes to a resolver.
+func asksDNS(transport string) term {
+	const domain = 53
+	return term{fmt.Sprintf("%s dport %d", transport, domain), []expr.Any{
+		loadPort(to, reg), &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: bigPort(domain)},
+	}}
+}
+
 // opens matches the first packet of a TCP connection.
 func opens() term {
 	const flags, fin, syn, rst, ack = 13, 1, 2, 4, 16

@@ -1,0 +1,81 @@
+#!/bin/sh -e
+ip -4 rule del pref 50 fwmark 0x5150 lookup 5150 2>/dev/null || true
+ip -4 rule add pref 50 fwmark 0x5150 lookup 5150
+ip -4 route replace local default dev lo table 5150
+ip -6 rule del pref 50 fwmark 0x5150 lookup 5150 2>/dev/null || true
+ip -6 rule add pref 50 fwmark 0x5150 lookup 5150
+ip -6 route replace local default dev lo table 5150
+nft -f - <<'END'
+table inet sipward-transparent
+delete table inet sipward-transparent
+table inet sipward-transparent {
+	set near {
+		type ifname
+		elements = { "lo", "eth1" }
+	}
+	set inside {
+		type ifname
+		elements = { "eth1" }
+	}
+	set carriers {
+		type inet_service
+		elements = { 5060 }
+	}
+	set pbx4 {
+		type ipv4_addr . inet_service
+		elements = { 203.0.113.2 . 5060, 203.0.113.2 . 5080 }
+	}
+	set pbxhost4 {
+		type ipv4_addr
+		elements = { 203.0.113.2 }
+	}
+	set pbx6 {
+		type ipv6_addr . inet_service
+		elements = { 2001:db8:2::2 . 5060 }
+	}
+	set pbxhost6 {
+		type ipv6_addr
+		elements = { 2001:db8:2::2 }
+	}
+	chain untrack_in {
+		type filter hook prerouting priority -300; policy accept;
+		iifname @inside meta nfproto ipv4 meta l4proto udp ip saddr . udp sport @pbx4 fib daddr type != local notrack
+		iifname @inside meta nfproto ipv4 meta l4proto tcp ip saddr . tcp sport @pbx4 fib daddr type != local notrack
+		iifname @inside meta nfproto ipv4 meta l4proto tcp ip saddr @pbxhost4 tcp dport @carriers fib daddr type != local notrack
+		iifname @inside meta nfproto ipv6 meta l4proto udp ip6 saddr . udp sport @pbx6 fib daddr type != local notrack
+		iifname @inside meta nfproto ipv6 meta l4proto tcp ip6 saddr . tcp sport @pbx6 fib daddr type != local notrack
+		iifname @inside meta nfproto ipv6 meta l4proto tcp ip6 saddr @pbxhost6 tcp dport @carriers fib daddr type != local notrack
+	}
+	chain untrack_out {
+		type filter hook output priority -300; policy accept;
+		meta mark 0x00005151 meta nfproto ipv4 meta l4proto udp ip daddr . udp dport @pbx4 notrack
+		meta mark 0x00005151 meta nfproto ipv4 meta l4proto tcp ip daddr . tcp dport @pbx4 notrack
+		meta mark 0x00005151 meta nfproto ipv4 meta l4proto tcp ip daddr @pbxhost4 tcp sport @carriers notrack
+		meta mark 0x00005151 meta nfproto ipv6 meta l4proto udp ip6 daddr . udp dport @pbx6 notrack
+		meta mark 0x00005151 meta nfproto ipv6 meta l4proto tcp ip6 daddr . tcp dport @pbx6 notrack
+		meta mark 0x00005151 meta nfproto ipv6 meta l4proto tcp ip6 daddr @pbxhost6 tcp sport @carriers notrack
+	}
+	chain divert {
+		type filter hook prerouting priority -99; policy accept;
+		iifname != @near meta nfproto ipv4 meta l4proto udp ip daddr . udp dport @pbx4 tproxy ip to 127.0.0.1:15060 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv4 meta l4proto udp ip saddr . udp sport @pbx4 fib daddr type != local tproxy ip to 127.0.0.1:15061 meta mark set 0x00005150 accept
+		iifname != @near meta nfproto ipv4 meta l4proto tcp ip daddr . tcp dport @pbx4 tproxy ip to 127.0.0.1:15060 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv4 meta l4proto tcp ip saddr . tcp sport @pbx4 fib daddr type != local tproxy ip to 127.0.0.1:15061 meta mark set 0x00005150 accept
+		iifname != @near meta nfproto ipv4 meta l4proto tcp ip daddr @pbxhost4 tcp sport @carriers socket transparent 1 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv4 meta l4proto tcp ip saddr @pbxhost4 tcp dport @carriers fib daddr type != local tproxy ip to 127.0.0.1:15061 meta mark set 0x00005150 accept
+		iifname != @near meta nfproto ipv6 meta l4proto udp ip6 daddr . udp dport @pbx6 tproxy ip6 to [::1]:15060 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv6 meta l4proto udp ip6 saddr . udp sport @pbx6 fib daddr type != local tproxy ip6 to [::1]:15061 meta mark set 0x00005150 accept
+		iifname != @near meta nfproto ipv6 meta l4proto tcp ip6 daddr . tcp dport @pbx6 tproxy ip6 to [::1]:15060 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv6 meta l4proto tcp ip6 saddr . tcp sport @pbx6 fib daddr type != local tproxy ip6 to [::1]:15061 meta mark set 0x00005150 accept
+		iifname != @near meta nfproto ipv6 meta l4proto tcp ip6 daddr @pbxhost6 tcp sport @carriers socket transparent 1 meta mark set 0x00005150 accept
+		iifname @inside meta nfproto ipv6 meta l4proto tcp ip6 saddr @pbxhost6 tcp dport @carriers fib daddr type != local tproxy ip6 to [::1]:15061 meta mark set 0x00005150 accept
+	}
+	chain dns {
+		type nat hook prerouting priority -100; policy accept;
+		iifname @inside meta nfproto ipv4 meta l4proto udp ip saddr @pbxhost4 udp dport 53 fib daddr type != local dnat ip to 203.0.113.1:53
+		iifname @inside meta nfproto ipv4 meta l4proto tcp ip saddr @pbxhost4 tcp dport 53 fib daddr type != local dnat ip to 203.0.113.1:53
+		iifname @inside meta nfproto ipv6 meta l4proto udp ip6 saddr @pbxhost6 udp dport 53 fib daddr type != local dnat ip6 to [2001:db8:2::1]:53
+		iifname @inside meta nfproto ipv6 meta l4proto tcp ip6 saddr @pbxhost6 tcp dport 53 fib daddr type != local dnat ip6 to [2001:db8:2::1]:53
+	}
+}
+END

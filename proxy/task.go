@@ -43,7 +43,9 @@ type task struct {
 
 	buf     []byte // scratch for hashing and formatting
 	payload []byte // of the token parsed last
-	wire    []byte // a message to be sent outside a batch
+	// viaPayload is that of our Via: it is read when other tokens have been parsed.
+	viaPayload []byte
+	wire       []byte // a message to be sent outside a batch
 
 	mayBlock bool // in the slow lane: may resolve names and dial
 }
@@ -74,8 +76,8 @@ func newTask(s *Server, shard *policy.Shard) *task {
 	return &task{
 		s: s, shard: shard,
 		buf:     make([]byte, 0, 1024),
-		payload: make([]byte, 0, flow.MaxPayload),
-		wire:    make([]byte, 0, 2048),
+		payload: make([]byte, 0, flow.MaxPayload), viaPayload: make([]byte, 0, flow.MaxPayload),
+		wire: make([]byte, 0, 2048),
 	}
 }
 

@@ -88,7 +88,7 @@ func (t *task) ourVia(v *sip.Via) (tok flow.Token, payload []byte, b branch, ok 
 	if !found {
 		return tok, nil, b, false
 	}
-	tok, payload, ok = t.s.key.Parse(p.Value.Of(t.m.Buf), flow.KindVia, b.bind(), t.payload[:0])
+	tok, payload, ok = t.s.key.Parse(p.Value.Of(t.m.Buf), flow.KindVia, b.bind(), t.viaPayload[:0])
 	return tok, payload, b, ok
 }
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd.
+# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd, TFTP servers and clients.
 #
 #   e2e/setup.sh
 #
@@ -11,8 +11,8 @@
 set -eu
 
 cache=${E2E_CACHE:-/var/cache/sipward-test}
-packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap nsd dnsmasq-base dnsperf"
-tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap nsd dnsmasq dnsperf"
+packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap nsd dnsmasq-base dnsperf tftp-hpa tftpd-hpa atftp libwrap0 curl"
+tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap nsd dnsmasq dnsperf tftp in.tftpd atftp curl"
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH DEBIAN_FRONTEND=noninteractive
@@ -41,7 +41,7 @@ install_packages() {
 	apt-get -qq install -y --no-install-recommends $packages >/dev/null
 	# They are started by the tests, never at boot. (systemctl also works offline; without it there is nothing to do.)
 	if command -v systemctl >/dev/null; then
-		systemctl disable -q kamailio nftables nsd 2>/dev/null || true
+		systemctl disable -q kamailio nftables nsd tftpd-hpa 2>/dev/null || true
 	fi
 }
 
@@ -59,6 +59,20 @@ install_asterisk() {
 	rm -rf "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
 	# The rename makes it whole at once: a tree that has its final name is complete.
 	mv -T "$new" "$cache/asterisk"
+}
+
+# A second TFTP server cannot be installed beside the first; it needs no more than its file.
+install_atftpd() {
+	say "unpacking atftpd into $cache/atftpd"
+	rm -rf "$cache"/atftpd.new.*
+	new=$cache/atftpd.new.$$
+	mkdir -p "$new"
+	(cd "$new" && apt-get -qq -o APT::Sandbox::User=root download atftpd && dpkg-deb -x atftpd_*.deb . && rm atftpd_*.deb) || {
+		rm -rf "$new"
+		say "atftpd could not be had"
+		return 1
+	}
+	mv -T "$new" "$cache/atftpd"
 }
 
 if [ "$(id -u)" != 0 ]; then
@@ -80,6 +94,10 @@ flock 9
 if [ ! -x "$cache/asterisk/usr/sbin/asterisk" ]; then
 	rm -rf "$cache/asterisk"
 	install_asterisk
+fi
+if [ ! -x "$cache/atftpd/usr/sbin/atftpd" ]; then
+	rm -rf "$cache/atftpd"
+	install_atftpd
 fi
 # The tests' networks have no DNS for it, and waiting for one takes half a minute at each start.
 sed -i 's/^hosts:.*/hosts: files/' "$cache/asterisk/etc/nsswitch.conf"

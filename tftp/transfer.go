@@ -47,7 +47,7 @@ type relay struct {
 	last      uint16 // number of the last block, if final
 	final     bool
 	spare     int   // packets of the client that may pass before another of the server
-	clientAt  int64 // when the client last sent what passed
+	clientAt  int64 // when the client last sent what belongs to the transfer
 	serverAt  int64
 	patience  int64 // how long the client may be silent
 }
@@ -179,11 +179,11 @@ func (t *transfer) fromClient(b []byte, now int64) (w way, proven, ended bool) {
 		}
 		t.proven, t.first, proven = true, nil, true
 	}
+	t.clientAt = now
 	if t.spare <= 0 {
 		return drop, proven, false
 	}
 	t.spare--
-	t.clientAt = now
 	if t.write && len(b) < wire.HeaderSize+t.blockSize {
 		t.last, t.final = number, true
 	}
@@ -363,13 +363,8 @@ func (t *transfer) complete(now int64) {
 // linger is how long a completed transfer stays.
 const linger = int64(5 * time.Second)
 
-// answerTimeout is how long a server may take for its first answer, and proofTimeout how
-// long a client may for the first acknowledgement; its own repetitions come after five
-// seconds at the latest, as a rule.
-const (
-	answerTimeout = int64(10 * time.Second)
-	proofTimeout  = int64(12 * time.Second)
-)
+// answerTimeout is how long a server may take for its first answer.
+const answerTimeout = int64(10 * time.Second)
 
 // expired says whether the transfer has waited for too long.
 func (t *transfer) expired(now int64) bool {
@@ -381,7 +376,7 @@ func (t *transfer) expired(now int64) bool {
 	case t.proven:
 		return now-t.clientAt > t.patience
 	case t.answered:
-		return now-t.serverAt > proofTimeout
+		return now-t.serverAt > t.patience
 	}
 	return now-t.started > answerTimeout
 }

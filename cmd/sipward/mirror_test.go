@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,4 +97,19 @@ func TestLimitOfStrangers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestKernelPorts: what is listened on for files is guarded in the kernel, too.
+func TestKernelPorts(t *testing.T) {
+	c, err := conf.Parse("test.yaml", []byte("pbx: [{address: 203.0.113.2}]\ntftp: {listen: [udp://198.51.100.1, udp://198.51.100.2], upstream: 203.0.113.2}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range kernelConfig(c).Ports {
+		got = append(got, fmt.Sprintf("%d/%d", p.Protocol, p.Port))
+	}
+	if want := []string{"17/5060", "6/5060", "17/69"}; !slices.Equal(got, want) {
+		t.Errorf("the ports are %v, want %v", got, want)
+	}
 }

@@ -104,12 +104,15 @@ type Asterisk struct {
 
 var _ PBX = (*Asterisk)(nil)
 
-func asteriskRoot() string {
+func asteriskRoot() string { return cached("asterisk") }
+
+// cached is where e2e/setup.sh keeps what it does not install.
+func cached(name string) string {
 	cache := os.Getenv("E2E_CACHE")
 	if cache == "" {
 		cache = "/var/cache/sipward-test"
 	}
-	return filepath.Join(cache, "asterisk")
+	return filepath.Join(cache, name)
 }
 
 // StartAsterisk starts Asterisk on the PBX host and waits until it is ready.

@@ -10,7 +10,7 @@ import (
 )
 
 // Need skips the test, with the reason, where the machine lacks what it takes: root, and these tools ("asterisk" is the
-// tree that e2e/setup.sh makes). With E2E_REQUIRE=1, as in CI, it fails instead.
+// tree that e2e/setup.sh makes, "atftpd" the server that it unpacks). With E2E_REQUIRE=1, as in CI, it fails instead.
 func Need(t *testing.T, tools ...string) {
 	t.Helper()
 	missing := func(what string) {
@@ -29,6 +29,9 @@ func Need(t *testing.T, tools ...string) {
 				missing("no Asterisk in " + asteriskRoot() + " (e2e/setup.sh installs it)")
 			}
 			continue
+		}
+		if tool == "atftpd" {
+			tool = atftpd()
 		}
 		if _, err := exec.LookPath(tool); err != nil {
 			missing("no " + tool + " here (e2e/setup.sh installs it)")

@@ -177,18 +177,19 @@ func (s *Server) connect(ctx context.Context, u *upstream) (net.Conn, error) {
 
 // over asks over a connection and keeps it for the next one, if it is still good.
 func (s *Server) over(ctx context.Context, u *upstream, conn net.Conn, msg []byte) (reply []byte, err error) {
-	defer func() {
-		if err != nil {
-			conn.Close()
-			err = fmt.Errorf("ask %s over %s: %w", u.Upstream, conn.RemoteAddr().Network(), err)
-			return
-		}
-		u.streams.put(conn)
-	}()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline) //nolint:errcheck // the socket is open
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer func() {
+		if stopped := stop(); stopped && err == nil {
+			u.streams.put(conn)
+			return
+		}
+		conn.Close() // also when the deadline of the next question could be changed
+		if err != nil {
+			err = fmt.Errorf("ask %s over %s: %w", u.Upstream, conn.RemoteAddr().Network(), err)
+		}
+	}()
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(msg)), uint16(len(msg))), msg...)); err != nil {
 		return nil, err
 	}

@@ -172,8 +172,8 @@ type client interface {
 	origin() (source netip.AddrPort, t policy.Transport, worker int)
 }
 
-// handle judges a question and answers it from the cache, or returns false: then c is told
-// later, or was told of an error. reply is what may be said at once.
+// handle judges a question. It appends what may be said at once to dst, or returns nil: then
+// c is told later, or never.
 func (s *Server) handle(c client, b []byte, q *query, dst []byte, now int64) []byte {
 	source, transport, worker := c.origin()
 	d := s.cfg.Engine.Question(source, transport, now)
@@ -195,11 +195,11 @@ func (s *Server) handle(c client, b []byte, q *query, dst []byte, now int64) []b
 		s.count(worker, source, transport, d, q)
 		return q.appendBare(dst, 0, int(f))
 	}
-	s.count(worker, source, transport, d, q)
 	key := s.cache.key(q)
 	sh := s.cache.shard(key)
 	e := sh.get(key, q)
 	if e != nil && s.fresh(e, now) {
+		s.count(worker, source, transport, d, q)
 		s.counts.hits.Add(1)
 		if transport == policy.UDP {
 			return e.appendUDP(dst, &q.asker, now)
@@ -207,7 +207,14 @@ func (s *Server) handle(c client, b []byte, q *query, dst []byte, now int64) []b
 		return e.appendTCP(dst, &q.asker, now)
 	}
 	s.counts.misses.Add(1)
-	return s.depart(c, q, dst, key, e, now)
+	if !s.depart(c, q, key, e, now) {
+		d = policy.Decision{Verdict: policy.Reject, Reason: policy.ReasonDNSBusy, Would: d.Would}
+		dst = q.appendBare(dst, 0, mdns.RcodeServerFailure)
+	} else {
+		dst = nil
+	}
+	s.count(worker, source, transport, d, q)
+	return dst
 }
 
 // retryAfter is how long after the upstreams have failed an answer that is out of date is
@@ -223,37 +230,35 @@ func (s *Server) fresh(e *entry, now int64) bool {
 	return failed != 0 && now < failed+retryAfter && s.servable(e, now)
 }
 
-// servable says whether an answer can be given when no upstream has another.
+// servable says whether an answer can be given when no upstream has another. A failure is
+// none.
 func (s *Server) servable(e *entry, now int64) bool {
-	return now < e.expires+int64(s.live.Load().ServeStale)
+	return now < e.expires+int64(s.live.Load().ServeStale) && e.full.wire[3]&rcodes != mdns.RcodeServerFailure
 }
 
-// depart has the upstreams asked, unless they are being asked already.
-func (s *Server) depart(c client, q *query, dst []byte, key uint64, old *entry, now int64) []byte {
+// depart has the upstreams asked, unless they are being asked already. It returns false if
+// there is no room for that.
+func (s *Server) depart(c client, q *query, key uint64, old *entry, now int64) bool {
 	sh := s.cache.shard(key)
 	c.keep() // before others can see it
 	f, flies, full := sh.board(key, c, q)
-	if flies && !full {
-		return nil
+	if flies || full {
+		return !full
 	}
-	if !full {
-		select {
-		case s.slots <- struct{}{}:
-			if old != nil && !s.servable(old, now) {
-				old = nil
-			}
-			s.flights.Add(1)
-			go s.fly(f, key, old)
-			return nil
-		default:
-			for _, w := range sh.land(key, f, false)[1:] { // those who came after us
-				w.client.fail(&w.q, mdns.RcodeServerFailure)
-			}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		for _, w := range sh.land(key, f, false)[1:] { // those who came after us
+			w.client.fail(&w.q, mdns.RcodeServerFailure)
 		}
+		return false
 	}
-	source, transport, worker := c.origin()
-	s.count(worker, source, transport, policy.Decision{Verdict: policy.Reject, Reason: policy.ReasonDNSBusy}, q)
-	return q.appendBare(dst, 0, mdns.RcodeServerFailure)
+	if old != nil && !s.servable(old, now) {
+		old = nil
+	}
+	s.flights.Add(1)
+	go s.fly(f, key, old)
+	return true
 }
 
 // patience is how long a client waits for a new answer when there is an old one (RFC 8767

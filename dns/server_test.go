@@ -31,7 +31,7 @@ func TestUpstreamsDown(t *testing.T) {
 	silent := newUpstream(t, func(*mdns.Msg, bool) [][]byte { return nil })
 	closed := newUpstream(t, nil)
 	closed.close()
-	f := start(t, dns.Config{Settings: dns.Settings{Timeout: 400 * time.Millisecond}}, silent, closed)
+	f := start(t, dns.Config{Settings: dns.Settings{Timeout: 400 * time.Millisecond, ServeStale: time.Hour}}, silent, closed)
 	began := time.Now()
 	if _, m := f.ask(question("www.example.com.", mdns.TypeA, 0), false); m.Rcode != mdns.RcodeServerFailure {
 		t.Errorf("got %v", m)
@@ -45,7 +45,7 @@ func TestUpstreamsDown(t *testing.T) {
 		}
 	}
 	silent.change(says(t, "@ 60 IN A 192.0.2.1"))
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Second); ; time.Sleep(20 * time.Millisecond) { // before a failure could be stale
 		if _, m := f.ask(question("www.example.com.", mdns.TypeA, 0), false); len(m.Answer) == 1 {
 			break
 		}
@@ -199,7 +199,7 @@ func TestFloodOfNames(t *testing.T) {
 	if st.Entries > 512 || st.Bytes > 1<<20 {
 		t.Errorf("%d answers, %d bytes in the cache", st.Entries, st.Bytes)
 	}
-	if most > 64+group+3 {
+	if most > 2*64 { // a flight may end while the next one begins
 		t.Errorf("%d goroutines more than before", most)
 	}
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 6<<20 {

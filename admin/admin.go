@@ -1,22 +1,36 @@
-// Package admin is how people and programs talk to a running sipward: HTTP with
-// JSON on a unix socket. Whoever may open the socket may use all of it, so the
-// socket's mode and group are the access control; who asked for a change is known
-// from the socket, and logged.
+// Package admin is how people and programs talk to a running sipward: HTTP with JSON, on a
+// unix socket and, where that is wanted, over TCP.
+//
+// Whoever may open the socket may use all of it, so the socket's mode and group are the
+// access control. Over TCP a request carries a token (Authorization: Bearer), or the cookie
+// of a session that a token has opened; the role of the token says what it may do, and what
+// pages on other sites send is refused. Who asked for a change is known, logged and audited.
+//
+// Further parts, such as the dashboard, are Mounts: they find out with CallerOf who is
+// asking, and speak to the API as every other client.
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sipward/policy/ban"
+	"sipward/policy/event"
 )
 
 // Config is what a Server is made of.
@@ -26,52 +40,132 @@ type Config struct {
 	// Mode holds the socket's permission bits.
 	Mode fs.FileMode
 	// Group owns the socket; empty: the group of the process.
-	Group   string
+	Group string
+	// TCP holds further addresses to listen on; none: the unix socket is all there is.
+	TCP []netip.AddrPort
+	// Access says who may come in over TCP. With a certificate TCP is TLS.
+	Access *Access
+	// Mounts are served over TCP beside the API.
+	Mounts  []Mount
 	Backend Backend
-	// Audit is told of each command that was to change something, before its answer
-	// goes out. It is nil or returns when it has made a record.
-	Audit func(Audit)
+	// Events and Bans are what GET /v1/events tells of.
+	Events *event.Bus
+	Bans   *ban.Table
+	// Audit is told of each change that somebody has asked for, and must not wait; nil:
+	// the log alone is.
+	Audit func(Act)
 	Log   *slog.Logger
 }
 
-// Audit is a command that was to change something.
-type Audit struct {
-	Command string // without the address
-	About   string // the address and what else it said
-	By      Peer
-	Err     error // why it did not succeed
+// Mount is a part of what is served over TCP that others make. Requests reach it when they
+// are for one of our own names and not from a page on another site; CallerOf says who makes
+// them. Its answers carry a Content-Security-Policy that allows nothing, and Cache-Control:
+// no-store, unless it sets others.
+type Mount struct {
+	// Pattern is one of http.ServeMux, such as "GET /static/". The API goes first.
+	Pattern string
+	// Need is the role that a caller must have. NoRole: everybody is let in, as to the
+	// page where one logs in.
+	Need    Role
+	Handler http.Handler
 }
 
-// Server serves the control socket. It implements Run(ctx) error.
+// Server serves the API. It implements Run(ctx) error.
 type Server struct {
-	cfg      Config
-	listener net.Listener
-	http     http.Server
+	cfg     Config
+	access  atomic.Pointer[Access]
+	gate    *gatekeeper
+	streams atomic.Int64 // of events that are open
+	ending  chan struct{}
+
+	unix, tcp http.Server
+	socket    net.Listener
+	ports     []net.Listener
 }
 
-// Limits of a request: whoever connects is local, but may be broken.
+// Limits of a request: who connects may be broken, or hostile.
 const (
-	readTimeout  = 5 * time.Second
+	readTimeout  = 5 * time.Second // of the whole request
 	writeTimeout = 30 * time.Second
+	idleTimeout  = time.Minute
 	endTimeout   = 2 * time.Second // to finish what is being answered at the end
 	maxBody      = 64 << 10
+	maxHeader    = 16 << 10
 )
 
-// New opens the socket. A socket file left behind by a process that is gone is
+// New opens the sockets. A socket file left behind by a process that is gone is
 // replaced; one that a process still answers on is an error.
 func New(cfg Config) (*Server, error) {
-	l, err := listen(&cfg)
-	if err != nil {
+	if cfg.Access == nil {
+		cfg.Access = new(Access)
+	}
+	s := &Server{cfg: cfg, ending: make(chan struct{})}
+	s.access.Store(cfg.Access)
+	api := s.routes()
+	s.gate = newGatekeeper(s, s.site(api))
+	s.unix = s.server(api)
+	s.unix.ConnContext = withPeer
+	s.tcp = s.server(s.gate)
+	var err error
+	if s.socket, err = listen(&cfg); err != nil {
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: l}
-	s.http = http.Server{
-		Handler:     http.MaxBytesHandler(s.routes(), maxBody),
-		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: readTimeout,
-		ConnContext: withPeer,
-		ErrorLog:    slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	for _, a := range cfg.TCP {
+		l, err := s.listenTCP(a)
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("open control.listen: %w", err)
+		}
+		s.ports = append(s.ports, l)
 	}
 	return s, nil
+}
+
+func (s *Server) server(h http.Handler) http.Server {
+	return http.Server{
+		Handler:     http.MaxBytesHandler(h, maxBody),
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // what strangers cause
+	}
+}
+
+// listenTCP refuses what would send tokens unencrypted to other machines.
+func (s *Server) listenTCP(a netip.AddrPort) (net.Listener, error) {
+	encrypted := s.cfg.Access.certificate != nil
+	if !encrypted && !a.Addr().IsLoopback() {
+		return nil, fmt.Errorf("%s can be reached from other machines, and there is no control.certificate", a)
+	}
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+	if err != nil {
+		return nil, err
+	}
+	if !encrypted {
+		return newCapped(l), nil
+	}
+	return tls.NewListener(newCapped(l), &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if c := s.access.Load().certificate; c != nil {
+				return c, nil
+			}
+			return nil, errors.New("admin: there is no certificate any more")
+		},
+	}), nil
+}
+
+// SetAccess replaces who may come in over TCP. Sessions of tokens that are no longer known
+// end, streams of events that are open do not.
+func (s *Server) SetAccess(a *Access) { s.access.Store(a) }
+
+// Addrs returns the TCP addresses that are listened on.
+func (s *Server) Addrs() []net.Addr {
+	var all []net.Addr
+	for _, l := range s.ports {
+		all = append(all, l.Addr())
+	}
+	return all
 }
 
 func listen(cfg *Config) (net.Listener, error) {
@@ -123,7 +217,13 @@ func setAccess(cfg *Config) error {
 }
 
 // Close closes a Server that will not be Run.
-func (s *Server) Close() error { return s.listener.Close() }
+func (s *Server) Close() error {
+	errs := []error{s.socket.Close()}
+	for _, l := range s.ports {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // Run serves until ctx ends; what is being answered then is finished, if it does not
 // take long.
@@ -131,18 +231,30 @@ func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	notStarted := context.AfterFunc(ctx, func() {
 		defer close(ended)
+		close(s.ending)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
-		if err := s.http.Shutdown(ctx); err != nil {
-			s.http.Close()
+		for _, h := range []*http.Server{&s.unix, &s.tcp} {
+			if err := h.Shutdown(ctx); err != nil {
+				h.Close()
+			}
 		}
 	})
-	err := s.http.Serve(s.listener)
+	var group errgroup.Group
+	group.Go(func() error { return serve(&s.unix, s.socket) })
+	for _, l := range s.ports {
+		group.Go(func() error { return serve(&s.tcp, l) })
+	}
+	err := group.Wait()
 	if !notStarted() {
 		<-ended
 	}
-	if err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the control socket: %w", err)
+	return err
+}
+
+func serve(h *http.Server, l net.Listener) error {
+	if err := h.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
 }

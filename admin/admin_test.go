@@ -23,6 +23,8 @@ import (
 	"sipward/admin"
 	"sipward/admin/logtest"
 	"sipward/listsync/kernel"
+	"sipward/policy/ban"
+	"sipward/policy/event"
 	"sipward/report"
 )
 
@@ -32,13 +34,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type backend struct {
 	mu    sync.Mutex
 	asked []string
-	by    admin.Peer
+	by    admin.Caller
 	err   error
 }
 
 var _ admin.Backend = (*backend)(nil)
 
-func (b *backend) note(by admin.Peer, words ...string) error {
+func (b *backend) note(by admin.Caller, words ...string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked = append(b.asked, strings.Join(words, " "))
@@ -58,59 +60,67 @@ func (b *backend) last() string {
 func (b *backend) Status() admin.Status { return admin.Status{Version: "v", PID: 7} }
 
 func (b *backend) Reload() (admin.Reloaded, error) {
-	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Peer{}, "reload")
+	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Caller{}, "reload")
 }
 
 func (b *backend) Bans() ([]admin.Ban, error) {
-	return []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, b.note(admin.Peer{}, "bans")
+	return []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, b.note(admin.Caller{}, "bans")
 }
 
-func (b *backend) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
+func (b *backend) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error) {
 	return admin.Banned{Ban: admin.Ban{Comment: q.Reason}}, b.note(by, "ban", q.Address, q.For)
 }
 
 func (b *backend) Unban(address string) (admin.Unbanned, error) {
-	return admin.Unbanned{Forgotten: 3}, b.note(admin.Peer{}, "unban", address)
+	return admin.Unbanned{Forgotten: 3}, b.note(admin.Caller{}, "unban", address)
 }
 
 func (b *backend) Entries(l admin.List) ([]admin.Entry, error) {
-	return []admin.Entry{{Origin: string(l)}}, b.note(admin.Peer{}, "entries", string(l))
+	return []admin.Entry{{Origin: string(l)}}, b.note(admin.Caller{}, "entries", string(l))
 }
 
-func (b *backend) AddEntry(l admin.List, q admin.EntryRequest, by admin.Peer) (admin.EntryChange, error) {
+func (b *backend) AddEntry(l admin.List, q admin.EntryRequest, by admin.Caller) (admin.EntryChange, error) {
 	return admin.EntryChange{Entry: admin.Entry{Comment: q.Comment}}, b.note(by, "add", string(l), q.Address)
 }
 
 func (b *backend) RemoveEntry(l admin.List, address string) (admin.EntryChange, error) {
-	return admin.EntryChange{}, b.note(admin.Peer{}, "remove", string(l), address)
+	return admin.EntryChange{}, b.note(admin.Caller{}, "remove", string(l), address)
 }
 
 func (b *backend) Explain(address string) (admin.Explanation, error) {
-	return admin.Explanation{Standing: "stranger"}, b.note(admin.Peer{}, "explain", address)
+	return admin.Explanation{Standing: "stranger"}, b.note(admin.Caller{}, "explain", address)
 }
 
 func (b *backend) Report(_ context.Context, q *report.Query) (*report.Report, error) {
-	return &report.Report{By: q.By, Lost: 5}, b.note(admin.Peer{}, "report", strings.Join(q.By, ","))
+	return &report.Report{By: q.By, Lost: 5}, b.note(admin.Caller{}, "report", strings.Join(q.By, ","))
 }
 
 func (b *backend) Kernel(context.Context) kernel.Status { return kernel.Status{Strangers: 7} }
 
 func (b *backend) SyncKernel(context.Context) (kernel.Status, error) {
-	return kernel.Status{Resyncs: 3}, b.note(admin.Peer{}, "kernel sync")
+	return kernel.Status{Resyncs: 3}, b.note(admin.Caller{}, "kernel sync")
 }
 
 func (b *backend) ClearKernel(context.Context) (kernel.Status, error) {
-	return kernel.Status{Reason: "cleared"}, b.note(admin.Peer{}, "kernel clear")
+	return kernel.Status{Reason: "cleared"}, b.note(admin.Caller{}, "kernel clear")
 }
 
-func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
+// config is that of a server on a socket of its own, with an empty ban table.
+func config(t *testing.T, b admin.Backend, log *logtest.Buffer) admin.Config {
 	t.Helper()
-	log = new(logtest.Buffer)
-	socket = filepath.Join(t.TempDir(), "run", "control.sock")
-	s, err := admin.New(admin.Config{Socket: socket, Mode: 0o660, Backend: b, Log: slog.New(slog.NewTextHandler(log, nil))})
+	bans, err := ban.New(ban.Config{}, time.Now().UnixNano())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return admin.Config{
+		Socket: filepath.Join(t.TempDir(), "run", "control.sock"), Mode: 0o660, Backend: b,
+		Events: new(event.Bus), Bans: bans, Log: slog.New(slog.NewTextHandler(log, nil)),
+	}
+}
+
+// run runs a server until the test ends.
+func run(t *testing.T, s *admin.Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -120,7 +130,18 @@ func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
 			t.Error(err)
 		}
 	})
-	return socket, log
+}
+
+func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
+	t.Helper()
+	log = new(logtest.Buffer)
+	cfg := config(t, b, log)
+	s, err := admin.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	return cfg.Socket, log
 }
 
 // ask sends a request as any program may.
@@ -185,7 +206,7 @@ func TestWrongRequests(t *testing.T) {
 		status               int
 		answer               string
 	}{
-		{"GET", "/", "", 404, "docs/operations.md"},
+		{"GET", "/", "", 404, "docs/api.md"},
 		{"GET", "/v2/status", "", 404, "/v2/status"},
 		{"GET", "/v1/lists/none", "", 404, "/v1/lists/none"},
 		{"POST", "/v1/status", "{}", 405, "use GET"},
@@ -254,7 +275,7 @@ func TestWhoAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	by := b.by
-	if by.PID != int32(os.Getpid()) || int(by.UID) != os.Getuid() || by.User == "" {
+	if by.Peer == nil || by.Peer.PID != int32(os.Getpid()) || int(by.Peer.UID) != os.Getuid() || by.Peer.User == "" || by.Role != admin.Write {
 		t.Errorf("asked by %+v", by)
 	}
 	b.err = errors.New("disk full")
@@ -337,13 +358,14 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestDocumentation: docs/operations.md lists each request, and no other.
+// TestDocumentation: docs/api.md lists each request, and no other.
 func TestDocumentation(t *testing.T) {
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(text), "| request | body or parameter | answer |")
+	table, _, _ = strings.Cut(table, "\n\n")
 	var documented []string
 	for _, m := range regexp.MustCompile("`([A-Z]+ /v1/[a-z/]+)`").FindAllStringSubmatch(table, -1) {
 		documented = append(documented, m[1])

@@ -23,12 +23,12 @@ type Backend interface {
 
 	// Bans returns the bans in force, the latest last.
 	Bans() ([]Ban, error)
-	Ban(BanRequest, Peer) (Banned, error)
+	Ban(BanRequest, Caller) (Banned, error)
 	Unban(address string) (Unbanned, error)
 
 	// Entries returns a list in the order of its prefixes.
 	Entries(List) ([]Entry, error)
-	AddEntry(List, EntryRequest, Peer) (EntryChange, error)
+	AddEntry(List, EntryRequest, Caller) (EntryChange, error)
 	RemoveEntry(list List, address string) (EntryChange, error)
 
 	// Kernel returns how the mirror of the bans is, with fresh counts. SyncKernel makes

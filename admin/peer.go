@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os/user"
 	"strconv"
 
@@ -24,16 +22,6 @@ func (p Peer) String() string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%s (uid %d, pid %d)", p.User, p.UID, p.PID)
-}
-
-type peerKey struct{}
-
-// withPeer notes who has connected: unix(7), SO_PEERCRED.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	if p, err := peerOf(c); err == nil {
-		return context.WithValue(ctx, peerKey{}, p)
-	}
-	return ctx
 }
 
 func peerOf(c net.Conn) (Peer, error) {
@@ -61,10 +49,4 @@ func peerOf(c net.Conn) (Peer, error) {
 		p.User = u.Username
 	}
 	return p, nil
-}
-
-// peer returns who made a request.
-func peer(r *http.Request) (Peer, bool) {
-	p, ok := r.Context().Value(peerKey{}).(Peer)
-	return p, ok
 }

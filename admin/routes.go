@@ -14,27 +14,37 @@ import (
 	"sipward/report"
 )
 
+// route is what one method does at a path.
+type route struct {
+	need Role
+	// serve answers, or says why not.
+	serve func(w http.ResponseWriter, r *http.Request) error
+}
+
 // call answers a request with a body that is sent as JSON.
 type call func(r *http.Request) (any, error)
 
 // calls returns the whole API: paths, and what each method does there.
-func (s *Server) calls() map[string]map[string]call {
-	return map[string]map[string]call{
-		"/v1/status":      {http.MethodGet: s.status},
+func (s *Server) calls() map[string]map[string]route {
+	return map[string]map[string]route{
+		"/v1/status":      {http.MethodGet: s.get(s.status)},
 		"/v1/reload":      {http.MethodPost: s.change("reload", s.reload)},
-		"/v1/lists/allow": {http.MethodGet: s.entries(Allow)},
-		"/v1/lists/deny":  {http.MethodGet: s.entries(Deny)},
-		"/v1/lists/bans":  {http.MethodGet: s.bans},
+		"/v1/lists/allow": {http.MethodGet: s.get(s.entries(Allow))},
+		"/v1/lists/deny":  {http.MethodGet: s.get(s.entries(Deny))},
+		"/v1/lists/bans":  {http.MethodGet: s.get(s.bans)},
 		"/v1/ban":         {http.MethodPost: s.change("ban", s.ban), http.MethodDelete: s.change("unban", s.unban)},
 		"/v1/allow":       {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
 		"/v1/deny":        {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
-		"/v1/explain":     {http.MethodGet: s.explain},
+		"/v1/explain":     {http.MethodGet: s.get(s.explain)},
 
-		"/v1/report": {http.MethodGet: s.report},
+		"/v1/report": {http.MethodGet: s.get(s.report)},
 
-		"/v1/kernel":       {http.MethodGet: s.kernel},
+		"/v1/kernel":       {http.MethodGet: s.get(s.kernel)},
 		"/v1/kernel/sync":  {http.MethodPost: s.change("kernel sync", s.syncKernel)},
 		"/v1/kernel/clear": {http.MethodPost: s.change("kernel clear", s.clearKernel)},
+
+		"/v1/events":  {http.MethodGet: {Read, s.events}},
+		"/v1/session": {http.MethodGet: s.get(sessionStatus), http.MethodPost: {Read, s.login}, http.MethodDelete: {Read, s.logout}},
 	}
 }
 
@@ -44,57 +54,85 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc(path, dispatch(methods))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &Refusal{http.StatusNotFound, fmt.Sprintf("there is nothing at %.100q; the API is described in docs/operations.md", r.URL.Path)})
+		refuse(w, &Refusal{http.StatusNotFound, fmt.Sprintf("there is nothing at %.100q; the API is described in docs/api.md", r.URL.Path)})
 	})
 	return mux
 }
 
-func dispatch(methods map[string]call) http.HandlerFunc {
+// site is the API with the mounts around it.
+func (s *Server) site(api http.Handler) http.Handler {
+	mounts := http.NewServeMux()
+	for _, m := range s.cfg.Mounts {
+		mounts.HandleFunc(m.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := allow(r, m.Need); err != nil {
+				refuse(w, err)
+				return
+			}
+			m.Handler.ServeHTTP(w, r)
+		})
+	}
+	paths := s.calls()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if paths[r.URL.Path] == nil && !strings.HasPrefix(r.URL.Path, "/v1/") {
+			if _, pattern := mounts.Handler(r); pattern != "" {
+				mounts.ServeHTTP(w, r)
+				return
+			}
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+func dispatch(methods map[string]route) http.HandlerFunc {
 	allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return func(w http.ResponseWriter, r *http.Request) {
-		f := methods[r.Method]
-		if f == nil {
+		m, ok := methods[r.Method]
+		if !ok {
 			w.Header().Set("Allow", allowed)
 			refuse(w, &Refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%.20q is not for %s; use %s", r.Method, r.URL.Path, allowed)})
 			return
 		}
-		body, err := f(r)
+		err := allow(r, m.need)
+		if err == nil {
+			err = m.serve(w, r)
+		}
 		if err != nil {
 			refuse(w, err)
-			return
 		}
-		reply(w, http.StatusOK, body)
 	}
 }
 
-// changer is a call that changes something. The string says what it is about.
-type changer func(r *http.Request, by Peer) (about string, body any, err error)
+// get makes a route of a call that changes nothing.
+func (s *Server) get(f call) route {
+	return route{Read, func(w http.ResponseWriter, r *http.Request) error {
+		body, err := f(r)
+		if err == nil {
+			reply(w, http.StatusOK, body)
+		}
+		return err
+	}}
+}
 
-// change makes a call of what changes something: it is known and logged who asked
-// for it and what came of it.
-func (s *Server) change(what string, f changer) call {
-	return func(r *http.Request) (any, error) {
-		by, ok := peer(r)
-		if !ok {
-			return nil, &Refusal{http.StatusForbidden, "the kernel does not say who is asking, so nothing is changed"}
-		}
+// changer is a call that changes something. The string says what it is about.
+type changer func(r *http.Request, by Caller) (about string, body any, err error)
+
+// change makes a route of what changes something: it is known and audited who asked for it
+// and what came of it.
+func (s *Server) change(what string, f changer) route {
+	return route{Write, func(w http.ResponseWriter, r *http.Request) error {
+		by, _ := CallerOf(r)
 		about, body, err := f(r, by)
-		log := s.cfg.Log.With("command", what, "about", about, "by", by.String())
-		if err != nil {
-			log.Warn("command failed", "err", err)
-		} else {
-			log.Info("command done")
+		s.audit(Act{Time: time.Now(), By: by, Command: what, About: about, Err: err})
+		if err == nil {
+			reply(w, http.StatusOK, body)
 		}
-		if s.cfg.Audit != nil {
-			s.cfg.Audit(Audit{what, about, by, err})
-		}
-		return body, err
-	}
+		return err
+	}}
 }
 
 func (s *Server) status(*http.Request) (any, error) { return s.cfg.Backend.Status(), nil }
 
-func (s *Server) reload(*http.Request, Peer) (string, any, error) {
+func (s *Server) reload(*http.Request, Caller) (string, any, error) {
 	done, err := s.cfg.Backend.Reload()
 	return "", done, err
 }
@@ -111,7 +149,7 @@ func (s *Server) bans(*http.Request) (any, error) {
 	return banList{all}, err
 }
 
-func (s *Server) ban(r *http.Request, by Peer) (string, any, error) {
+func (s *Server) ban(r *http.Request, by Caller) (string, any, error) {
 	var q BanRequest
 	if err := read(r, &q); err != nil {
 		return "", nil, err
@@ -120,7 +158,7 @@ func (s *Server) ban(r *http.Request, by Peer) (string, any, error) {
 	return fmt.Sprintf("%.100s for=%.20q reason=%.200q force=%t", q.Address, q.For, q.Reason, q.Force), done, err
 }
 
-func (s *Server) unban(r *http.Request, _ Peer) (string, any, error) {
+func (s *Server) unban(r *http.Request, _ Caller) (string, any, error) {
 	address, err := address(r)
 	if err != nil {
 		return "", nil, err
@@ -130,7 +168,7 @@ func (s *Server) unban(r *http.Request, _ Peer) (string, any, error) {
 }
 
 func (s *Server) add(list List) changer {
-	return func(r *http.Request, by Peer) (string, any, error) {
+	return func(r *http.Request, by Caller) (string, any, error) {
 		var q EntryRequest
 		if err := read(r, &q); err != nil {
 			return "", nil, err
@@ -141,7 +179,7 @@ func (s *Server) add(list List) changer {
 }
 
 func (s *Server) remove(list List) changer {
-	return func(r *http.Request, _ Peer) (string, any, error) {
+	return func(r *http.Request, _ Caller) (string, any, error) {
 		address, err := address(r)
 		if err != nil {
 			return "", nil, err
@@ -171,12 +209,12 @@ func (s *Server) kernel(r *http.Request) (any, error) {
 	return s.cfg.Backend.Kernel(r.Context()), nil
 }
 
-func (s *Server) syncKernel(r *http.Request, _ Peer) (string, any, error) {
+func (s *Server) syncKernel(r *http.Request, _ Caller) (string, any, error) {
 	done, err := s.cfg.Backend.SyncKernel(r.Context())
 	return "", done, err
 }
 
-func (s *Server) clearKernel(r *http.Request, _ Peer) (string, any, error) {
+func (s *Server) clearKernel(r *http.Request, _ Caller) (string, any, error) {
 	done, err := s.cfg.Backend.ClearKernel(r.Context())
 	return "", done, err
 }
@@ -239,6 +277,12 @@ func refuse(w http.ResponseWriter, err error) {
 		if status == 0 {
 			status = http.StatusUnprocessableEntity
 		}
+	}
+	switch status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sipward"`)
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "60")
 	}
 	reply(w, status, failure{err.Error()})
 }

@@ -23,6 +23,7 @@ func (d *decoder) check(c *Config) {
 	d.checkTFTP(c)
 	d.checkDNS(c)
 	d.checkPaths(c)
+	d.checkControl(c)
 	if d.clean("health.interval", "health.timeout") && c.Health.Timeout > c.Health.Interval {
 		d.fail(d.at("health.timeout", "health.interval"), "health.timeout", "%s is longer than health.interval (%s), so probes would overtake each other; make it shorter",
 			showDuration(c.Health.Timeout), showDuration(c.Health.Interval))

@@ -12,7 +12,6 @@
 package conf
 
 import (
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -93,7 +92,7 @@ type Config struct {
 	Node string
 	// Report is about the journal that reports are made of.
 	Report Report
-	// Control is the socket that sipward's other commands talk to.
+	// Control is how programs and people reach sipward itself.
 	Control Control
 	// Log says what is logged, and how.
 	Log Log
@@ -220,15 +219,6 @@ type Resolver struct {
 	Timeout time.Duration
 	// CacheEntries is how many answers are remembered, above zero.
 	CacheEntries int
-}
-
-// Control is the socket that sipward's other commands talk to.
-type Control struct {
-	Socket string
-	// Mode holds the permission bits of the socket; none for others.
-	Mode fs.FileMode
-	// Group owns the socket. Empty: the group that sipward runs as.
-	Group string
 }
 
 // Log says what is logged, and how.

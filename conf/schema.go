@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -45,7 +44,12 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 // after those above it.
 func schema() []key {
 	var keys []key
-	for _, part := range [][]key{pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tftpKeys(), dnsKeys(), reportKeys(), serviceKeys()} {
+	for _, part := range [][]key{
+		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(),
+		tftpKeys(), dnsKeys(), reportKeys(),
+		serviceKeys(), controlKeys(),
+		logKeys(),
+	} {
 		keys = append(keys, part...)
 	}
 	return keys
@@ -194,9 +198,6 @@ func transportKeys() []key {
 
 // serviceKeys are about sipward itself.
 func serviceKeys() []key {
-	level := oneOf(nil, choice[slog.Level]{"debug", slog.LevelDebug}, choice[slog.Level]{"info", slog.LevelInfo},
-		choice[slog.Level]{"warn", slog.LevelWarn}, choice[slog.Level]{"error", slog.LevelError})
-	format := oneOf(nil, choice[LogFormat]{"text", LogText}, choice[LogFormat]{"json", LogJSON})
 	nameservers := listOf("list of ADDRESS:PORT", nameserver())
 	return []key{
 		bind("resolver.nameservers", "[]", onRestart, nameservers, func(c *Config) *[]netip.AddrPort { return &c.Resolver.Nameservers }),
@@ -204,9 +205,15 @@ func serviceKeys() []key {
 		bind("resolver.cache_entries", "4096", onRestart, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.Resolver.CacheEntries }),
 		bind("state_dir", "/var/lib/sipward", onRestart, path("folder"), func(c *Config) *string { return &c.StateDir }),
 		bind("token_key_file", "", onRestart, path("file"), func(c *Config) *string { return &c.TokenKeyFile }),
-		bind("control.socket", "/run/sipward/sipward.sock", onRestart, path("file"), func(c *Config) *string { return &c.Control.Socket }),
-		bind("control.mode", "0660", onRestart, fileMode(), func(c *Config) *fs.FileMode { return &c.Control.Mode }),
-		bind("control.group", `""`, onRestart, group(), func(c *Config) *string { return &c.Control.Group }),
+	}
+}
+
+// logKeys are about what sipward tells, and how it ends.
+func logKeys() []key {
+	level := oneOf(nil, choice[slog.Level]{"debug", slog.LevelDebug}, choice[slog.Level]{"info", slog.LevelInfo},
+		choice[slog.Level]{"warn", slog.LevelWarn}, choice[slog.Level]{"error", slog.LevelError})
+	format := oneOf(nil, choice[LogFormat]{"text", LogText}, choice[LogFormat]{"json", LogJSON})
+	return []key{
 		bind("log.level", "info", onReload, level, func(c *Config) *slog.Level { return &c.Log.Level }),
 		bind("log.format", "text", onRestart, format, func(c *Config) *LogFormat { return &c.Log.Format }),
 		bind("shutdown.drain", "5s", onReload, duration(0, 5*time.Minute), func(c *Config) *time.Duration { return &c.Shutdown.Drain }),

@@ -167,6 +167,16 @@ func refuseOne(l *net.TCPListener) error {
 	}
 }
 
+// ruleset puts rules of the administrator's into force.
+func ruleset(t *testing.T, ns *lab.Namespace, text string) {
+	t.Helper()
+	cmd := ns.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make the firewall: %v: %s", err, out)
+	}
+}
+
 // TestTransparentNAT: the edge hides the PBX behind its own address, and has a firewall that knows connections.
 func TestTransparentNAT(t *testing.T) {
 	lab.Need(t, "asterisk")
@@ -177,12 +187,13 @@ func TestTransparentNAT(t *testing.T) {
 	s := &site{Lab: labs.New(t)}
 	s.External = lab.EdgeWAN
 	s.pbx = s.StartAsterisk(t)
-	cmd := s.Edge.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(`table ip office {
-	chain to_pbx { type nat hook prerouting priority dstnat
+	ruleset(t, s.Edge, `table ip office {
+	chain to_pbx {
+		type nat hook prerouting priority dstnat
 		iifname wan0 ip daddr 198.51.100.1 meta l4proto { tcp, udp } th dport 5060 dnat to 203.0.113.2
 	}
-	chain from_pbx { type nat hook postrouting priority srcnat
+	chain from_pbx {
+		type nat hook postrouting priority srcnat
 		oifname wan0 ip saddr 203.0.113.0/24 masquerade
 	}
 	chain to_edge {
@@ -192,28 +203,62 @@ func TestTransparentNAT(t *testing.T) {
 		iifname lo accept
 		meta mark 0x5150 accept
 	}
-	chain from_edge { type filter hook output priority filter; policy accept
+	chain from_edge {
+		type filter hook output priority filter; policy accept
 		ct state invalid drop
 	}
-	chain through { type filter hook forward priority filter; policy accept
+	chain through {
+		type filter hook forward priority filter; policy accept
 		ct state invalid drop
 	}
 }
 `)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make the firewall: %v: %s", err, out)
-	}
 	s.start(t, transparentConfig("router", ""))
-	edge := netip.AddrPortFrom(lab.EdgeWAN, 5060)
+	s.callsThrough(t, netip.AddrPortFrom(lab.EdgeWAN, 5060))
+}
+
+// TestTransparentFirewall: the PBX has a firewall of its own.
+func TestTransparentFirewall(t *testing.T) {
+	lab.Need(t, "asterisk")
+	if direct {
+		t.Skip("it is sipward that is tested here")
+	}
+	t.Parallel()
+	s := &site{Lab: labs.New(t)}
+	s.pbx = s.StartAsterisk(t)
+	ruleset(t, s.PBX, `table inet office {
+	chain to_pbx {
+		type filter hook input priority filter; policy drop
+		ct state invalid drop
+		ct state established,related accept
+		iifname lo accept
+		udp dport 5060 accept
+		tcp dport 5060 accept
+		ct status dnat accept
+		meta l4proto ipv6-icmp accept
+	}
+	chain from_pbx {
+		type filter hook output priority filter; policy accept
+		ct state invalid drop
+	}
+}
+`)
+	s.start(t, transparentConfig("host", ""))
+	s.callsThrough(t, s.proxy(false))
+}
+
+// callsThrough makes a call over each transport, with phones that know the PBX by an address.
+func (s *site) callsThrough(t *testing.T, pbx netip.AddrPort) {
+	t.Helper()
 	for _, w := range []wire{udp, tcp} {
 		t.Run(w.String(), func(t *testing.T) {
-			a := s.phoneWith(t, w, phone.Config{User: "1001", Proxy: edge}, 1)
-			b := s.phoneWith(t, w, phone.Config{User: "1002", Proxy: edge}, 2)
+			a := s.phoneWith(t, w, phone.Config{User: "1001", Proxy: pbx}, 1)
+			b := s.phoneWith(t, w, phone.Config{User: "1002", Proxy: pbx}, 2)
 			register(t, a)
 			register(t, b)
 			passed := s.reasons(t, "pass")
 			out, in := talk(t, a, b)
-			if from := in.Invite.Source; from != edge {
+			if from := in.Invite.Source; from != pbx {
 				t.Errorf("the call came from %v", from)
 			}
 			want(t, 200)(out.Bye(within(t, patience)))

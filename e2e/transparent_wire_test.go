@@ -102,6 +102,7 @@ func TestTransparentWire(t *testing.T) {
 		if placement == "router" { // a host takes no packet from outside that has its own address
 			t.Run("forged", func(t *testing.T) { s.testForgedPBX(t, pbxes[0]) })
 		}
+		t.Run("reload", func(t *testing.T) { s.testReload(t, placement) })
 		t.Run("own-ports", func(t *testing.T) { s.testOwnPorts(t, placement) })
 	})
 }
@@ -228,6 +229,26 @@ func (s *site) testForgedPBX(t *testing.T, pbx end) {
 	}
 	s.counted(t, before, 1, "forged-source")
 	pbx.silent(t)
+}
+
+// testReload: another PBX is protected without a restart.
+func (s *site) testReload(t *testing.T, placement string) {
+	phone, pbx := plainEnd(t, s.WAN, lab.Phone(8), 5070), plainEnd(t, s.PBX, lab.PBX2, 5080)
+	passed := s.reasons(t, "pass")
+	delivers(t, phone, pbx, oddLetter("OPTIONS", phone.at, pbx.at, 6000, 0))
+	if n := s.reasons(t, "pass"); n != passed {
+		t.Errorf("%d messages for a PBX that is not configured", n-passed)
+	}
+	s.sipward.Edit(t, `"203.0.113.3:5070"`, `"203.0.113.3:5080"`)
+	must[string](t)(s.sipward.CLI("reload"))
+	set := must[string](t)(s.host(placement).Output("nft", "list", "set", "inet", "sipward-transparent", "pbx4"))
+	if !strings.Contains(set, "203.0.113.3 . 5080") || strings.Contains(set, "5070") || !strings.Contains(set, "203.0.113.2 . 5060") {
+		t.Errorf("after the reload\n%s", set)
+	}
+	delivers(t, phone, pbx, oddLetter("OPTIONS", phone.at, pbx.at, 6001, 0))
+	if n := s.reasons(t, "pass"); n != passed+1 {
+		t.Errorf("%d messages have passed", n-passed)
+	}
 }
 
 // testOwnPorts: nobody reaches sipward's own ports but by the rules.

@@ -296,6 +296,9 @@ func (t *transfer) down(b []byte, from netip.AddrPort, now int64) (largest int) 
 	w := t.fromServer(b, from, now)
 	switch w {
 	case forward, forwardAndEnd:
+		if !t.write && wire.OpOf(b) == wire.OpError {
+			t.missing(b, now)
+		}
 		t.send(b)
 		t.s.stats.toClient.Add(uint64(len(b)))
 	case withhold:
@@ -308,12 +311,7 @@ func (t *transfer) down(b []byte, from netip.AddrPort, now int64) (largest int) 
 		}
 	}
 	switch {
-	case w == forwardAndEnd:
-		if !t.write && wire.OpOf(b) == wire.OpError {
-			t.missing(b, now)
-		}
-		t.fail()
-	case w == end:
+	case w == forwardAndEnd, w == end:
 		t.fail()
 	case t.write && w == forward && t.isDone():
 		t.complete(now)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sipward/admin"
 	"sipward/conf"
 	"sipward/policy/scanner"
 )
@@ -18,13 +19,14 @@ func configFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration `file`")
 }
 
-// configuration is a file as sipward would run it: read, checked, and its lists
-// and signatures loaded. It is not changed once made.
+// configuration is a file as sipward would run it: read, checked, and its lists,
+// signatures and certificate loaded. It is not changed once made.
 type configuration struct {
 	path string
 	conf *conf.Config
 	lists
 	signatures *scanner.Set
+	access     *admin.Access
 	read       map[string]stamp // of the files, from before they were read
 }
 
@@ -37,14 +39,15 @@ func loadConfiguration(path string) (*configuration, error) {
 	return full, full.loadFiles()
 }
 
-// loadFiles reads the lists and signatures into a configuration that is being
+// loadFiles reads the lists, signatures and the certificate into a configuration that is being
 // made.
 func (c *configuration) loadFiles() error {
 	c.read = stamps(c.files())
-	var err1, err2 error
+	var err1, err2, err3 error
 	c.lists, err1 = loadLists(c.conf)
 	c.signatures, err2 = loadSignatures(c.conf.Scanner)
-	return errors.Join(err1, err2)
+	c.access, err3 = admin.NewAccess(accessConfig(c.conf.Control))
+	return errors.Join(err1, err2, err3)
 }
 
 func newCheck() *cobra.Command {

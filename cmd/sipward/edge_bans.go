@@ -96,7 +96,7 @@ func (e *edge) checkTarget(p netip.Prefix, l lists, force bool) (notes []string,
 }
 
 // Ban implements admin.Backend.
-func (e *edge) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
+func (e *edge) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error) {
 	p, err := e.sourceOf(q.Address)
 	if err != nil {
 		return admin.Banned{}, err
@@ -134,7 +134,7 @@ func (e *edge) Ban(q admin.BanRequest, by admin.Peer) (admin.Banned, error) {
 	if in.Kind != ban.Manual || in.Until != r.Until {
 		notes = append(notes, fmt.Sprintf("It was banned already, and for longer; to shorten that, lift it first: sipward unban %s", show(p)))
 	}
-	return admin.Banned{Ban: banOf(in), Notes: notes}, nil
+	return admin.Banned{Ban: admin.BanOf(in), Notes: notes}, nil
 }
 
 // unstored explains that a change is in force, but would not survive a restart.
@@ -165,7 +165,7 @@ func (e *edge) Unban(address string) (admin.Unbanned, error) {
 			return done, e.unstored(err)
 		}
 		if m.Removed {
-			done.Removed = append(done.Removed, banOf(m.Record))
+			done.Removed = append(done.Removed, admin.BanOf(m.Record))
 		}
 		done.Forgotten += m.Forgotten
 		inside += m.Inside
@@ -225,16 +225,8 @@ func (e *edge) Bans() ([]admin.Ban, error) {
 	bans := make([]admin.Ban, 0, len(records))
 	for _, r := range records {
 		if r.InForce(now) {
-			bans = append(bans, banOf(r))
+			bans = append(bans, admin.BanOf(r))
 		}
 	}
 	return bans, nil
-}
-
-func banOf(r ban.Record) admin.Ban {
-	return admin.Ban{
-		Prefix: r.Prefix, Kind: r.Kind.String(), Start: time.Unix(0, r.Start),
-		Until: unixTime(r.Until), Reason: r.Reason, Guard: r.Guard, Proven: r.Proven, Blocks: r.Blocks,
-		Origin: r.Origin, Comment: r.Comment,
-	}
 }

@@ -55,7 +55,7 @@ func (e *edge) Explain(address string) (admin.Explanation, error) {
 		if full, ok := e.state.bans.Lookup(addr, now); ok && i == 0 {
 			r = full
 		}
-		b := banOf(r)
+		b := admin.BanOf(r)
 		b.Evidence = evidenceOf(r.Evidence)
 		x.Bans = append(x.Bans, b)
 		x.Undo = append(x.Undo, fmt.Sprintf("sipward unban %s", show(r.Prefix)))

@@ -54,7 +54,7 @@ func entryOf(x iplist.Entry) admin.Entry {
 }
 
 // AddEntry implements admin.Backend.
-func (e *edge) AddEntry(list admin.List, q admin.EntryRequest, _ admin.Peer) (admin.EntryChange, error) {
+func (e *edge) AddEntry(list admin.List, q admin.EntryRequest, _ admin.Caller) (admin.EntryChange, error) {
 	done, err := e.addEntry(list, q)
 	if err == nil && list == admin.Deny {
 		e.cutOff(done.Entry.Prefix)

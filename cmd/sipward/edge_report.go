@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"sipward/admin"
 	"sipward/policy/iplist"
@@ -47,12 +46,12 @@ func (e *edge) closeJournal() {
 
 // audit remembers a command. That it cannot be written is in the status, and does not
 // undo the command.
-func (e *edge) audit(a admin.Audit) {
+func (e *edge) audit(a admin.Act) {
 	if e.journal == nil {
 		return
 	}
 	act := report.Act{
-		Time: time.Now(), Action: report.ActionCommand, Guard: originCommand,
+		Time: a.Time, Action: report.ActionCommand, Guard: originCommand,
 		By: a.By.String(), Text: strings.TrimSpace(a.Command + " " + a.About),
 	}
 	address, _, _ := strings.Cut(a.About, " ")

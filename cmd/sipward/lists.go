@@ -141,7 +141,11 @@ func disable(set *scanner.Set, ids []string) (*scanner.Set, error) {
 
 // files returns every file beside the configuration that it is made of.
 func (c *configuration) files() []string {
-	return slices.Concat(c.conf.Lists.AllowFiles, c.conf.Lists.DenyFiles, c.conf.Scanner.Signatures)
+	all := slices.Concat(c.conf.Lists.AllowFiles, c.conf.Lists.DenyFiles, c.conf.Scanner.Signatures)
+	if c.conf.Control.Certificate != "" {
+		all = append(all, c.conf.Control.Certificate, c.conf.Control.CertificateKey)
+	}
+	return all
 }
 
 // stamp is what changes when a file does, or is put in the place of another.
@@ -197,12 +201,12 @@ func (e *edge) reloadFiles(now map[string]stamp) {
 	}
 	next := *e.config
 	if err := next.loadFiles(); err != nil {
-		e.log.Error("a list or signature file has changed and is wrong; what was in force stays in force", "err", err)
+		e.log.Error("a list, a signature file or the certificate has changed and is wrong; what was in force stays in force", "err", err)
 		same := *e.config
 		same.read = next.read
 		e.config = &same
 		return
 	}
 	e.apply(&next)
-	e.log.Info("list and signature files have changed and are in force", "allow", e.lists.allow.Len(), "deny", e.lists.deny.Len())
+	e.log.Info("files have changed and are in force", "allow", e.lists.allow.Len(), "deny", e.lists.deny.Len())
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sipward/admin"
 	"sipward/conf"
 	"sipward/policy"
 	"sipward/policy/gate"
@@ -56,6 +57,18 @@ func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
 			return false
 		},
 	}
+}
+
+func accessConfig(c conf.Control) admin.AccessConfig {
+	cfg := admin.AccessConfig{Certificate: c.Certificate, Key: c.CertificateKey, Hosts: c.Hosts}
+	for _, t := range c.Tokens {
+		role := admin.Read
+		if t.Role == conf.TokenWrite {
+			role = admin.Write
+		}
+		cfg.Tokens = append(cfg.Tokens, admin.Token{Name: t.Name, Role: role, Hash: t.Hash})
+	}
+	return cfg
 }
 
 func poolConfig(c *conf.Config, log *slog.Logger) upstream.Config {

@@ -161,7 +161,8 @@ func (e *edge) build(events *event.Bus) error {
 	}
 	e.control, err = admin.New(admin.Config{
 		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
-		Backend: e, Audit: e.audit, Log: log,
+		TCP: c.conf.Control.Listen, Access: c.access,
+		Backend: e, Events: events, Bans: e.state.bans, Audit: e.audit, Log: log,
 	})
 	if err != nil {
 		err = errors.Join(err, e.leadNoMore())
@@ -303,6 +304,7 @@ func (e *edge) apply(c *configuration) {
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
 	e.names.reload(c.conf)
+	e.control.SetAccess(c.access)
 }
 
 func settings(c *configuration) proxy.Settings {

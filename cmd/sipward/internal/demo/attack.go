@@ -74,10 +74,10 @@ const (
 		"Call-ID: %[3]s%[4]d\r\nCSeq: 1 OPTIONS\r\n" +
 		"Contact: <sip:1002@%[2]s>\r\nContent-Length: 0\r\n\r\n"
 	secondFrom = "From: <sip:1001@127.0.0.1>;tag=other\r\n"
-	fraud      = "INVITE sip:900442%[4]09d@%[1]s SIP/2.0\r\n" +
+	fraud      = "INVITE sip:900442%09[4]d@%[1]s SIP/2.0\r\n" +
 		"Via: SIP/2.0/UDP %[2]s;branch=z9hG4bK%[3]s%[4]d;rport\r\n" +
 		"Max-Forwards: 70\r\n" +
-		"From: <sip:1001@%[1]s>;tag=%[3]s%[4]d\r\nTo: <sip:900442%[4]09d@%[1]s>\r\n" +
+		"From: <sip:1001@%[1]s>;tag=%[3]s%[4]d\r\nTo: <sip:900442%09[4]d@%[1]s>\r\n" +
 		"Call-ID: %[3]s%[4]d\r\nCSeq: 1 INVITE\r\n" +
 		"Contact: <sip:1001@%[2]s>\r\nContent-Length: 0\r\n\r\n"
 )

@@ -1,0 +1,166 @@
+package admin_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"sipward/admin"
+	"sipward/policy"
+	"sipward/policy/ban"
+	"sipward/policy/event"
+)
+
+// reader takes events from a stream, in the background of a test.
+type reader struct {
+	got chan [2]string // name and data
+	res *http.Response
+}
+
+// follow opens a stream and waits until it is subscribed.
+func (s *site) follow(t *testing.T, path string) *reader {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.read)
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ct := res.Header.Get("Content-Type"); res.StatusCode != 200 || ct != "text/event-stream" {
+		t.Fatalf("%s, %s", res.Status, ct)
+	}
+	r := &reader{got: make(chan [2]string, 10_000), res: res}
+	lines := bufio.NewScanner(res.Body)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), ":") {
+		t.Fatalf("the stream begins with %q, %v", lines.Text(), lines.Err())
+	}
+	go func() {
+		defer close(r.got)
+		name := ""
+		for lines.Scan() {
+			if n, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				name = n
+			}
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				r.got <- [2]string{name, data}
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		res.Body.Close()
+		for range r.got {
+		}
+	})
+	return r
+}
+
+func (r *reader) next(t *testing.T, want string, into any) {
+	t.Helper()
+	select {
+	case got, ok := <-r.got:
+		if !ok || got[0] != want {
+			t.Fatalf("%q, want %s", got, want)
+		}
+		if err := json.Unmarshal([]byte(got[1]), into); err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no %s came", want)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	var bus *event.Bus
+	var bans *ban.Table
+	s := newSite(t, &backend{}, func(c *admin.Config, _ *admin.AccessConfig) { bus, bans = c.Events, c.Bans })
+	all, dropped := s.follow(t, "/v1/events"), s.follow(t, "/v1/events?verdict=drop,reject")
+	ev := event.Event{
+		Time: time.Now().UnixNano(), Source: netip.MustParseAddrPort("192.0.2.1:5060"), Transport: policy.TCP,
+		Reason: policy.ReasonPass, Method: "INVITE",
+	}
+	bus.Publish(&ev)
+	ev.Verdict, ev.Reason, ev.Method = policy.Drop, policy.ReasonScanner, "OPTIONS"
+	ev.Account.SetString("x\"<script>\r\n\r\nevent: ban\ndata: {}\xff")
+	bus.Publish(&ev)
+	var m admin.Event
+	all.next(t, "message", &m)
+	if m.Verdict != "pass" || m.Method != "INVITE" || m.Source != "192.0.2.1:5060" || m.Transport != "tcp" || m.Protocol != "sip" {
+		t.Errorf("%+v", m)
+	}
+	for _, r := range []*reader{all, dropped} { // the second sees nothing else
+		r.next(t, "message", &m)
+		if m.Verdict != "drop" || m.Reason != "scanner" || !strings.HasPrefix(m.Account, "x\"<script>\r\n\r\nevent: ban") {
+			t.Errorf("%+v", m)
+		}
+	}
+	now := time.Now()
+	p := netip.MustParsePrefix("192.0.2.7/32")
+	if _, err := bans.Add(ban.Record{Prefix: p, Kind: ban.Manual, Start: now.UnixNano(), Reason: "ban", Guard: "command", Origin: "command", Evidence: []byte(`{"by":"x"}`)}, now.UnixNano()); err != nil {
+		t.Fatal(err)
+	}
+	var c admin.BanChange
+	dropped.next(t, "ban", &c)
+	if c.Change != "added" || c.Ban.Prefix != p || c.Ban.Evidence != nil {
+		t.Errorf("%+v", c)
+	}
+	for _, path := range []string{"/v1/events?verdict=none", "/v1/events?verdict=", "/v1/events?x=1"} {
+		if res, answer := s.send(t, "GET", path, "", bearer(s.read)); res.StatusCode != 400 {
+			t.Errorf("%s: %s %s", path, res.Status, answer)
+		}
+	}
+}
+
+// TestEventsOfAnAttack: a stream shows a part, and says how many it did not show.
+func TestEventsOfAnAttack(t *testing.T) {
+	var bus *event.Bus
+	s := newSite(t, &backend{}, func(c *admin.Config, _ *admin.AccessConfig) { bus = c.Events })
+	r := s.follow(t, "/v1/events")
+	const sent = 50_000
+	for range sent {
+		bus.Publish(&event.Event{Verdict: policy.Drop, Reason: policy.ReasonFlood})
+	}
+	shown, lost := 0, uint64(0)
+	for deadline := time.After(10 * time.Second); uint64(shown)+lost < sent; {
+		select {
+		case got := <-r.got:
+			var l admin.Lost
+			if got[0] == "message" {
+				shown++
+			} else if err := json.Unmarshal([]byte(got[1]), &l); err != nil {
+				t.Fatal(err)
+			}
+			lost += l.Messages
+		case <-deadline:
+			t.Fatalf("%d shown, %d lost, of %d", shown, lost, sent)
+		}
+	}
+	if uint64(shown)+lost != sent || shown == 0 || shown > 2000 {
+		t.Errorf("%d shown, %d lost, of %d", shown, lost, sent)
+	}
+}
+
+// TestStreamsEnd: a stream outlives the limits of other requests, there is a cap, and it
+// ends with the server.
+func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
+	var bus *event.Bus
+	s := newSite(t, &backend{}, func(c *admin.Config, _ *admin.AccessConfig) { bus = c.Events })
+	r := s.follow(t, "/v1/events")
+	for range 15 {
+		s.follow(t, "/v1/events")
+	}
+	if res, answer := s.send(t, "GET", "/v1/events", "", bearer(s.read)); res.StatusCode != 429 {
+		t.Errorf("one too many: %s %s", res.Status, answer)
+	}
+	<-time.After(6 * time.Second) // beyond the time that a request may take
+	bus.Publish(&event.Event{Reason: policy.ReasonPass})
+	var m admin.Event
+	r.next(t, "message", &m)
+}

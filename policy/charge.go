@@ -134,8 +134,8 @@ func raise(v *atomic.Int64, x int64) {
 	}
 }
 
-// lasting writes a duration as in the configuration: "5m", and not "5m0s".
-func lasting(d time.Duration) string {
+// Lasting writes a duration as in the configuration: "5m", and not "5m0s".
+func Lasting(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
@@ -150,7 +150,7 @@ func lasting(d time.Duration) string {
 func (c *charge) String() string {
 	text := c.detail
 	if c.count > 0 {
-		text = strconv.Itoa(c.count) + " " + c.detail + " within " + lasting(c.period)
+		text = strconv.Itoa(c.count) + " " + c.detail + " within " + Lasting(c.period)
 	}
 	if !c.proven {
 		text += "; the address may be forged"
@@ -160,7 +160,7 @@ func (c *charge) String() string {
 
 func (e *Engine) tellBan(s *subject, c *charge, r *ban.Record) {
 	addr := s.addr.String()
-	text := "Banned for " + lasting(c.block) + ": " + c.String() + "."
+	text := "Banned for " + Lasting(c.block) + ": " + c.String() + "."
 	if r.Kind == ban.Permanent {
 		text = fmt.Sprintf("Banned for ever: %s; it was block %d.", c.String(), r.Blocks)
 	} else if c.proven && s.rules.Register.BlockThreshold > 0 {

@@ -167,7 +167,7 @@ func (e *Engine) enterPlaces(s *subject) {
 	}
 	e.tell(Notice{
 		Time: s.now, Kind: NoticeKnownPlaces, Reason: ReasonKnownPlaces, Account: string(s.name()),
-		Text: "More than " + count(rule.Count, "source") + " failed for the account within " + lasting(rule.Window) +
+		Text: "More than " + count(rule.Count, "source") + " failed for the account within " + Lasting(rule.Window) +
 			". Until it calms down it is let in from the places only that it has registered from before.",
 		Commands: []string{"sipward allow ADDRESS"},
 	})

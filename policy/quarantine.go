@@ -40,9 +40,9 @@ func (e *Engine) quarantine(s *subject) sentence {
 	e.quarantines.Add(q)
 	e.tell(Notice{
 		Time: s.now, Kind: NoticeQuarantine, Reason: ReasonQuarantine, Source: s.addr, Account: q.Account,
-		Text: "The account failed " + times(rule.HitCount) + " within " + lasting(rule.MonitPeriod) +
+		Text: "The account failed " + times(rule.HitCount) + " within " + Lasting(rule.MonitPeriod) +
 			" from an address where others are registered. The account is shut out from there for " +
-			lasting(rule.BlockTime) + "; the others go on. Most often a phone has an old password.",
+			Lasting(rule.BlockTime) + "; the others go on. Most often a phone has an old password.",
 		Commands: []string{"sipward explain " + s.addr.String(), "sipward unban " + s.addr.String()},
 	})
 	return sentence{until: until, kind: servedHere}

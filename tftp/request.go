@@ -125,8 +125,8 @@ func (s *Server) tellLimit(rules *live, addr netip.Addr, now int64) {
 	}
 	e.Tell(policy.Notice{
 		Time: now, Kind: policy.NoticeRequestLimit, Reason: policy.ReasonTFTPLimit, Source: addr,
-		Text: fmt.Sprintf("More than %d requests for files within %v: limited to %d a minute until it has kept to that for %[2]v. "+
-			"If it is an office whose phones start all at once, raise tftp.threshold or allow it.", rules.Threshold, rules.Period, rules.LimitedRate),
+		Text: fmt.Sprintf("More than %d requests for files within %s: limited to %d a minute until it has kept to that for %[2]s. "+
+			"If it is an office whose phones start all at once, raise tftp.threshold or allow it.", rules.Threshold, policy.Lasting(rules.Period), rules.LimitedRate),
 		Commands: []string{"sipward explain " + addr.String(), "sipward ban " + addr.String(), "sipward allow " + addr.String()},
 	})
 }

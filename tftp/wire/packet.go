@@ -60,11 +60,10 @@ type ErrorCode uint16
 
 // The codes that are used here.
 const (
-	ErrNotDefined   ErrorCode = 0
-	ErrNotFound     ErrorCode = 1
-	ErrAccess       ErrorCode = 2
-	ErrUnknownTID   ErrorCode = 5
-	ErrOptionDenied ErrorCode = 8
+	ErrNotDefined ErrorCode = 0
+	ErrNotFound   ErrorCode = 1
+	ErrAccess     ErrorCode = 2
+	ErrUnknownTID ErrorCode = 5
 )
 
 // AppendError appends an ERROR packet to dst. The text has no NUL.

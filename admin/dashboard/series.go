@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// The resolutions that counters are kept in: the last hour in steps of ten seconds, the
+// The resolutions that counters are kept in: the last hour in steps of five seconds, the
 // last day in minutes.
 const (
-	fineStep   = 10 * time.Second
-	fineSize   = 360
+	fineStep   = 5 * time.Second
+	fineSize   = 720
 	coarseStep = time.Minute
 	coarseSize = 1440
 )
 
-// Series holds how much of what came within each step of the last day: 1,800 small maps
+// Series holds how much of what came within each step of the last day: 2,160 small maps
 // at most, whatever strangers send. It implements Run(ctx) error.
 type Series struct {
 	counters func() map[string]uint64
@@ -41,7 +41,7 @@ type step struct {
 	counts map[string]uint64 // what came within it
 }
 
-// NewSeries makes a Series of counters that only rise. counters is called every ten
+// NewSeries makes a Series of counters that only rise. counters is called every five
 // seconds and returns a map of its own.
 func NewSeries(counters func() map[string]uint64) *Series {
 	return &Series{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sipward/admin"
 	"sipward/cmd/sipward/internal/demo"
 	"sipward/conf"
 	"sipward/policy/event"
@@ -20,7 +21,8 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "See sipward work on this machine, with an embedded PBX and nothing else",
 		Long: `See sipward work on this machine: an embedded PBX, sipward in front of it, and a live
-view of what passes and what is dropped, and why. A short scripted round shows a good
+view of what passes and what is dropped, and why, here and in the dashboard, which the
+first link that it prints opens in a browser. A short scripted round shows a good
 phone, a password guesser and a scanner; then your own softphone can register and call.
 
 Everything stays on the loopback interface. Ctrl-C ends it.`,
@@ -47,7 +49,10 @@ Everything stays on the loopback interface. Ctrl-C ends it.`,
 // to keep it keeps in dir.
 func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
 	// The name keeps it from a real sipward's sets, which would be taken for its own remains.
-	text := fmt.Sprintf("%scontrol: {socket: %q}\nstate_dir: %q\nkernel: {backend: none, name: sipwarddemo}\n", s.YAML(), filepath.Join(dir, "control.sock"), dir)
+	token, hash := admin.NewToken()
+	known := conf.Token{Name: "demo", Role: conf.TokenWrite, Hash: hash}
+	text := fmt.Sprintf("%scontrol: {socket: %q, listen: [%q], tokens: [%q]}\nstate_dir: %q\nkernel: {backend: none, name: sipwarddemo}\n",
+		s.YAML(), filepath.Join(dir, "control.sock"), s.Dashboard, known, dir)
 	c, err := conf.Parse("demo", []byte(text), nil)
 	if err != nil {
 		return demo.Edge{}, err
@@ -61,5 +66,8 @@ func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
 	if err != nil {
 		return demo.Edge{}, err
 	}
-	return demo.Edge{Events: events, Run: func(ctx context.Context) error { return e.Run(ctx) }}, nil
+	return demo.Edge{
+		Events: events, Run: func(ctx context.Context) error { return e.Run(ctx) },
+		Page: fmt.Sprintf("http://%s%s", s.Dashboard, e.page.Link(token)), Token: token,
+	}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sipward/admin"
+	"sipward/admin/dashboard"
 	"sipward/conf"
 	"sipward/policy"
 	"sipward/policy/event"
@@ -69,6 +70,8 @@ type edge struct {
 	names    *names        // nil if DNS is off
 	divert   *divert.Rules // nil in proxy mode
 	control  *admin.Server
+	page     *dashboard.Dashboard
+	series   *dashboard.Series
 	state    *state
 	mirror   *mirror
 	notices  *notices
@@ -159,15 +162,27 @@ func (e *edge) build(events *event.Bus) error {
 		e.server.Close()
 		return err
 	}
-	e.control, err = admin.New(admin.Config{
-		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
-		TCP: c.conf.Control.Listen, Access: c.access,
-		Backend: e, Events: events, Bans: e.state.bans, Audit: e.audit, Log: log,
-	})
+	err = e.openControl(events)
 	if err != nil {
 		err = errors.Join(err, e.leadNoMore())
 		e.server.Close()
 	}
+	return err
+}
+
+// openControl makes what people and programs reach sipward itself by.
+func (e *edge) openControl(events *event.Bus) error {
+	c := e.config
+	e.series = dashboard.NewSeries(e.reasons)
+	var err error
+	if e.page, err = dashboard.New(e.series); err != nil {
+		return err
+	}
+	e.control, err = admin.New(admin.Config{
+		Socket: c.conf.Control.Socket, Mode: c.conf.Control.Mode, Group: c.conf.Control.Group,
+		TCP: c.conf.Control.Listen, Access: c.access, Mounts: e.page.Mounts(),
+		Backend: e, Events: events, Bans: e.state.bans, Audit: e.audit, Log: e.log,
+	})
 	return err
 }
 
@@ -207,6 +222,7 @@ func (e *edge) Run(ctx context.Context) error {
 		group.Go(func() error { return e.divert.Run(work) })
 	}
 	group.Go(func() error { return e.control.Run(work) })
+	group.Go(func() error { return e.series.Run(work) })
 	group.Go(func() error { return e.reloadOnHangup(work) })
 	group.Go(func() error { return feedWatchdog(work, e) })
 	group.Go(func() error {

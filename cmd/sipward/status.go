@@ -47,6 +47,17 @@ func hasIPv6() bool {
 
 var _ admin.Backend = (*edge)(nil)
 
+// reasons counts messages by what became of them.
+func (e *edge) reasons() map[string]uint64 {
+	all := map[string]uint64{}
+	for r, n := range e.engine.Counters().Snapshot() {
+		if n > 0 {
+			all[policy.Reason(r).String()] = n
+		}
+	}
+	return all
+}
+
 // Status implements admin.Backend.
 func (e *edge) Status() admin.Status {
 	c, l := e.inForce()
@@ -55,18 +66,13 @@ func (e *edge) Status() admin.Status {
 		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
 		Mode:    c.conf.Mode.String(),
 		Outside: outsideOf(c.conf), Inside: insideOf(c.conf),
-		Reasons: map[string]uint64{}, Faults: e.engine.Faults(), Replies: e.engine.Replies(),
+		Reasons: e.reasons(), Faults: e.engine.Faults(), Replies: e.engine.Replies(),
 		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{
 			Open: st.TCP.Open, Accepted: st.TCP.Accepted,
 			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource,
 			Slow:    st.TCP.ClosedMessage, Idle: st.TCP.ClosedIdle, Faults: st.TCP.ClosedFault,
 		},
-	}
-	for r, n := range e.engine.Counters().Snapshot() {
-		if n > 0 {
-			s.Reasons[policy.Reason(r).String()] = n
-		}
 	}
 	records, _ := e.state.bans.Snapshot()
 	s.Guards = guardStatus(c.conf, s.Reasons, e.engine.Would(), records)

@@ -210,15 +210,20 @@ onLoggedOut(() => showLogin("Your session has ended. Log in again."));
 // bar at once.
 async function begin() {
   const link = location.hash.match(/^#login=([A-Z0-9]+)$/);
-  try {
-    if (link) {
-      history.replaceState(null, "", "/");
+  let why;
+  if (link) {
+    history.replaceState(null, "", "/");
+    try {
       start(await logIn((await post("/ui/link", { code: link[1] })).token));
       return;
+    } catch (e) {
+      why = e.message;
     }
+  }
+  try {
     start(await get("/v1/session"));
   } catch (e) {
-    showLogin(link || e.status !== 401 ? e.message : undefined);
+    showLogin(e.status === 401 ? why : e.message);
   }
 }
 

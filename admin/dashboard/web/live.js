@@ -155,7 +155,7 @@ export function liveView(app, main) {
   const unwatch = app.watch(showStatus);
   drawCharts();
   drawFeed();
-  const timers = [setInterval(drawCharts, 10000), setInterval(drawFeed, 500)];
+  const timers = [setInterval(drawCharts, 5000), setInterval(drawFeed, 500)];
   return () => {
     unwatch();
     timers.forEach(clearInterval);

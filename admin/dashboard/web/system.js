@@ -7,6 +7,7 @@ const state = (good, text) => h("span", { class: "state", "data-state": good ? "
 
 export function systemView(app, main) {
   const head = h("div"), kernel = h("div"), store = h("div"), tcp = h("p", { class: "note" });
+  const protocols = h("div");
   const version = (x) => JSON.stringify(x);
   const pbx = new Table({ caption: "PBXes", empty: "No PBX.", key: (p) => p.address, version, columns: [
     { title: "Address", class: "mono", cell: (p) => p.address },
@@ -44,6 +45,7 @@ export function systemView(app, main) {
     panel("PBXes", pbx.element),
     panel("Mirror in the kernel", kernel, sets.element),
     panel("Listeners and connections", udp.element, tcp),
+    panel("Protocols", protocols),
     panel("Guards", guards.element),
     h("div", { class: "three" }, panel("By reason", reasons.element), panel("Malformed, by fault", faults.element), panel("Answers of the PBXes", replies.element)),
     panel("Database", store));
@@ -60,12 +62,13 @@ export function systemView(app, main) {
     replies.update(most(s.replies));
     const t = s.tcp;
     setText(tcp, `TCP: ${count(t.open)} open, ${count(t.accepted)} accepted, ${count(t.refused)} refused, ${count(t.slow)} too slow, ${count(t.idle)} idle, ${count(t.faults)} with framing errors.`);
-    const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store]);
+    const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store, s.tftp, s.dns]);
     if (now === shown) return;
     shown = now;
     put(head, rows(["Version", s.version], ["Mode", s.mode], ["Up", h("span", null, time(s.started, "for"), ` since ${absolute(s.started)}`)],
       ["Outside", h("span", { class: "mono" }, s.outside.join(", "))], ["Inside", h("span", { class: "mono" }, s.inside.join(", "))],
       ["Configuration", s.config ? h("span", { class: "mono" }, s.config) : null], ["Process", String(s.pid)]));
+    put(protocols, rows(["SIP", "on: " + s.outside.join(", ")], ["TFTP", s.tftp ? tftp(s.tftp) : "off"], ["DNS", s.dns ? figures(s.dns) : "off"]));
     put(kernel, rows(["State", k.reason ? state(false, "does not follow: " + oneLine(k.reason)) : k.backend === "none" ? "off: sipward alone drops what is banned" : state(true, "follows, by " + k.backend)],
       ["Scope", k.backend === "none" ? null : k.scope], ["Dropped there", k.backend === "none" ? null : `${count(k.dropped_bans)} packets of banned sources, ${count(k.dropped_strangers)} of strangers over their limit`],
       ["Limit for strangers", k.strangers ? count(k.strangers) + " packets/s" : null],
@@ -75,4 +78,14 @@ export function systemView(app, main) {
     put(store, rows(["File", h("span", { class: "mono" }, d.path)], ["State", d.ok ? state(true, "in order") : state(false, oneLine(d.error))],
       ["Not yet written", d.pending ? count(d.pending) : null], ["Errors", d.errors ? count(d.errors) : null], ["A damaged one", d.set_aside ? oneLine(d.set_aside) : null]));
   });
+}
+
+function tftp(t) {
+  return [h("div", null, `on: ${t.listen.join(", ")}, files of ${oneLine(t.server)}`),
+    h("div", { class: "note" }, `${count(t.open)} transfers open, ${count(t.limited)} sources limited; since the start ${count(t.started)} begun, ${count(t.completed)} done, ${count(t.failed)} failed, ${count(t.cut)} cut`)];
+}
+
+// figures lists whatever numbers there are by their names in the API.
+function figures(x) {
+  return ["on", h("div", { class: "note" }, Object.entries(x).filter(([, v]) => typeof v === "number").map(([name, v]) => `${name.replaceAll("_", " ")} ${count(v)}`).join(", "))];
 }

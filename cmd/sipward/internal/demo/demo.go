@@ -34,6 +34,8 @@ type Setup struct {
 	Listen netip.AddrPort // UDP and TCP towards the phones; free a moment ago
 	PBX    netip.AddrPort
 	Deny   []netip.Prefix
+	// Dashboard is where a browser finds it (TCP); free a moment ago.
+	Dashboard netip.AddrPort
 }
 
 // YAML is the configuration file that says so.
@@ -54,6 +56,9 @@ func (s Setup) YAML() string {
 type Edge struct {
 	Events *event.Bus
 	Run    func(context.Context) error
+	// Page is a link to the dashboard that logs in once, and Token what to log in with
+	// later; empty: there is no dashboard.
+	Page, Token string
 }
 
 // The addresses of those who take part. The PBX has one of its own, since what comes from a PBX's
@@ -117,31 +122,34 @@ func (s *stage) play(ctx context.Context, pbxAddr netip.AddrPort) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return edge.Run(ctx) })
 	group.Go(func() error { return s.view.Run(ctx, sub) })
-	group.Go(func() error { return s.acts(ctx, setup) })
+	group.Go(func() error { return s.acts(ctx, setup, edge) })
 	return group.Wait()
 }
 
-// start starts sipward on the first free port. When that port was taken in the moment between
+// start starts sipward on the first free ports. When one was taken in the moment between
 // looking and binding, it looks again.
 func (s *stage) start(setup *Setup) (Edge, error) {
 	for try := 0; ; try++ {
 		var err error
-		if setup.Listen, err = freePort(addrEdge); err != nil {
+		if setup.Listen, err = freePort(addrEdge, sipPort, trySIP); err != nil {
+			return Edge{}, err
+		}
+		if setup.Dashboard, err = freePort(addrEdge, pagePort, tryPage); err != nil {
 			return Edge{}, err
 		}
 		edge, err := s.opt.Start(*setup)
 		if err == nil {
 			return edge, nil
 		}
-		if try == 5 || tryPort(setup.Listen) == nil {
+		if try == 5 || trySIP(setup.Listen) == nil && tryPage(setup.Dashboard) == nil {
 			return Edge{}, fmt.Errorf("start sipward: %w", err)
 		}
 	}
 }
 
 // acts is what the public sees.
-func (s *stage) acts(ctx context.Context, setup Setup) error {
-	s.welcome(setup)
+func (s *stage) acts(ctx context.Context, setup Setup, edge Edge) error {
+	s.welcome(setup, edge)
 	if s.opt.Script {
 		if err := s.round(ctx); err != nil {
 			if ctx.Err() != nil {

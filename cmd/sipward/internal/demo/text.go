@@ -10,9 +10,13 @@ import (
 	"sipward/policy"
 )
 
-func (s *stage) welcome(setup Setup) {
+func (s *stage) welcome(setup Setup, edge Edge) {
 	s.view.Say("sipward demo: a PBX on %s, sipward in front of it on %s (UDP and TCP).", setup.PBX, s.edge)
 	s.view.Say("Everything runs in this one process and stays on this machine; Ctrl-C ends it.")
+	if edge.Page != "" {
+		s.view.Say("\nThe dashboard, by a link that logs in once:\n\n    %s\n", edge.Page)
+		s.view.Say("Later, or in a second browser, log in with the token %s\n", edge.Token)
+	}
 	s.view.Say("The configuration that does it:\n\n%s", indent(setup.YAML()))
 }
 

@@ -7,7 +7,7 @@ const told = (text, notes) => toast([text, ...(notes ?? [])].map(oneLine).join("
 export const unban = (address) => ask({
   title: `Lift the ban of ${address}?`,
   text: ["Its messages are read again at once, and its earlier bans no longer count towards a permanent one.", "If it goes on as before, it is banned again."],
-  confirm: "Lift the ban", danger: true,
+  confirm: "Lift the ban",
   act: async () => told(`The ban of ${address} is lifted.`, (await del(query("/v1/ban", { address }))).notes),
 });
 

@@ -25,11 +25,11 @@ let stop = () => {};
 
 // theme: the button goes round through system, light and dark.
 const themes = ["auto", "light", "dark"];
-const themeNames = { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
+const themeNames = { auto: "◐ System", light: "☀ Light", dark: "☾ Dark" };
 
 function themeButton() {
   const now = () => document.documentElement.dataset.theme;
-  const button = h("button", { type: "button", class: "quiet", onclick: () => {
+  const button = h("button", { type: "button", class: "quiet", title: "The theme: as the system's, light, or dark", onclick: () => {
     const next = themes[(themes.indexOf(now()) + 1) % themes.length];
     document.documentElement.dataset.theme = next;
     try {
@@ -75,7 +75,8 @@ function start(session) {
   stop();
   const watchers = new Set();
   const app = {
-    status: null,
+    status: null, at: 0, // the latest, and when it came
+    before: null, // {status, at} of the one before
     watch(f) {
       watchers.add(f);
       if (app.status) f(app.status);
@@ -110,7 +111,9 @@ function start(session) {
   let ended = false, timer = 0, polling = null;
   function poll() {
     polling ??= get("/v1/status").then((s) => {
+      if (app.status) app.before = { status: app.status, at: app.at };
       app.status = s;
+      app.at = performance.now();
       if (!ended) for (const f of watchers) f(s);
       connection.dataset.state = "good";
       setText(connection, "Live");
@@ -163,6 +166,7 @@ function start(session) {
     app.stream.close();
     window.removeEventListener("hashchange", moved);
     document.querySelectorAll("dialog").forEach((d) => d.close());
+    put(document.getElementById("toasts"));
     stop = () => {};
   };
   route();
@@ -178,7 +182,7 @@ function alarms(element) {
     if (down.length > 0) all.push(down.length === s.pbx.length ? "No PBX is up: requests are answered 503." : `${plural(down.length, "PBX is", "PBXes are")} down: ${down.map((p) => p.address).join(", ")}.`);
     for (const f of s.breaker.filter((f) => f.open)) all.push(`Automatic bans (${f.name}) have stopped: more than ${f.limit} within a minute look like a mistake. Known attackers stay out.`);
     if (!s.store.ok) all.push(`The database cannot be used (${visible(s.store.error)}); ${plural(s.store.pending, "change waits", "changes wait")} to be written. Traffic goes on.`);
-    if (s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
+    if (s.kernel.configured !== "none" && s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
     for (const a of s.known_places) all.push(`${visible(a)} is under attack from many sources, and is let in only from where it has registered before.`);
     if (all.join("\n") === shown) return;
     shown = all.join("\n");

@@ -51,7 +51,7 @@ export class Table {
     this.rows = new Map();
     this.body = h("tbody");
     this.none = h("p", { class: "none" }, empty);
-    this.table = h("table", null, h("caption", { class: "unseen" }, caption),
+    this.table = h("table", { class: columns.length <= 3 ? "slim" : null }, h("caption", { class: "unseen" }, caption),
       h("thead", null, h("tr", null, columns.map((c) => h("th", { scope: "col", class: c.class }, c.title)))), this.body);
     this.element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, this.table, this.none);
     this.update([]);
@@ -91,7 +91,7 @@ export function toast(text, kind = "good") {
     h("button", { type: "button", class: "quiet", "aria-label": "Close this message", onclick: () => e.remove() }, "×"));
   const all = document.getElementById("toasts");
   all.append(e);
-  while (all.children.length > 4) all.firstChild.remove();
+  while (all.children.length > 3) all.firstChild.remove();
   if (kind !== "bad") setTimeout(() => e.remove(), 8000);
 }
 

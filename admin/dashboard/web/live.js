@@ -47,7 +47,7 @@ export function liveView(app, main) {
       { title: "Time", class: "mono", cell: (e) => h("time", { datetime: e.time, title: absolute(e.time) }, clock(e.time)) },
       { title: "Verdict", cell: (e) => h("span", { class: "verdict " + (e.verdict in marks ? e.verdict : "drop") }, h("span", { "aria-hidden": "true" }, (marks[e.verdict] ?? "?") + " "), wordsOf[e.verdict] ?? oneLine(e.verdict)) },
       { title: "Reason", cell: (e) => oneLine(e.reason) },
-      { title: "Source", cell: (e) => [e.source ? sourceLink(addressOf(e.source)) : "", e.direction === "from-pbx" ? h("span", { class: "tag" }, "answer or call of the PBX") : null] },
+      { title: "Source", cell: (e) => [e.source ? sourceLink(addressOf(e.source)) : "", e.direction === "from-pbx" ? " " : null, e.direction === "from-pbx" ? h("span", { class: "tag", title: "It came from a PBX." }, "PBX") : null] },
       { title: "Message", class: "mono", cell: (e) => [e.protocol && e.protocol !== "sip" ? e.protocol.toUpperCase() + " " : "", oneLine(e.method), e.status ? " " + e.status : "", h("span", { class: "note" }, " " + (e.transport ?? ""))] },
       { title: "Account", class: "mono clip", cell: (e) => h("bdi", { title: oneLine(e.account) }, oneLine(e.account)) },
       { title: "Detail", class: "clip wide", cell: (e) => h("bdi", { title: oneLine(e.detail) }, oneLine(e.detail)) },
@@ -71,26 +71,27 @@ export function liveView(app, main) {
     h("section", { class: "panel", "aria-labelledby": "chart-title" },
       h("div", { class: "row between" }, h("h2", { id: "chart-title" }, "Messages per second"), h("div", { class: "segments", role: "group", "aria-label": "Time shown" }, spanButtons)),
       h("div", { class: "two" }, h("div", null, h("h3", null, "Passed"), passedChart), h("div", null, h("h3", null, "Stopped, by why"), stoppedChart, key(stopGroups)))),
-    h("div", { class: "two" },
-      h("section", { class: "panel", "aria-labelledby": "top-title" }, h("h2", { id: "top-title" }, "Top sources"), topSources.element),
-      h("section", { class: "panel", "aria-labelledby": "acc-title" }, h("h2", { id: "acc-title" }, "Top accounts"), topAccounts.element)),
-    topNote,
-    h("section", { class: "panel", "aria-labelledby": "notice-title" }, h("h2", { id: "notice-title" }, "Notices"), notices),
-    h("section", { class: "panel", "aria-labelledby": "feed-title" },
-      h("div", { class: "row between" }, h("h2", { id: "feed-title" }, "Verdicts"), feedNote),
-      h("div", { class: "row" }, only, filter, pause), feed.element));
+    h("div", { class: "main-side" },
+      h("section", { class: "panel", "aria-labelledby": "feed-title" },
+        h("div", { class: "row between" }, h("h2", { id: "feed-title" }, "Verdicts"), feedNote),
+        h("div", { class: "row" }, only, filter, pause), h("div", { class: "feed" }, feed.element)),
+      h("div", { class: "side" },
+        h("section", { class: "panel", "aria-labelledby": "top-title" }, h("h2", { id: "top-title" }, "Top sources"), topSources.element),
+        h("section", { class: "panel", "aria-labelledby": "acc-title" }, h("h2", { id: "acc-title" }, "Top accounts"), topAccounts.element, topNote),
+        h("section", { class: "panel", "aria-labelledby": "notice-title" }, h("h2", { id: "notice-title" }, "Notices"), notices))));
 
-  let before = null;
-  function showStatus(s) {
-    const now = Date.now();
+  function totals(s) {
     const sums = grouped(s.reasons);
-    const passed = sums.passed, stopped = stopGroups.reduce((n, [name]) => n + sums[name], 0);
-    if (before && now > before.now) {
-      const seconds = (now - before.now) / 1000;
-      setText(f.passed.value, rate(Math.max(0, passed - before.passed) / seconds));
-      setText(f.stopped.value, rate(Math.max(0, stopped - before.stopped) / seconds));
+    return { passed: sums.passed, stopped: stopGroups.reduce((n, [name]) => n + sums[name], 0) };
+  }
+
+  function showStatus(s) {
+    const { passed, stopped } = totals(s);
+    if (app.before && app.before.status.started === s.started) {
+      const seconds = (app.at - app.before.at) / 1000, was = totals(app.before.status);
+      setText(f.passed.value, rate((passed - was.passed) / seconds));
+      setText(f.stopped.value, rate((stopped - was.stopped) / seconds));
     }
-    before = { now, passed, stopped };
     setText(f.passed.note, count(passed) + " since the start");
     setText(f.stopped.note, count(stopped) + " since the start");
     const b = s.bans;
@@ -102,9 +103,10 @@ export function liveView(app, main) {
     setText(f.pbx.value, `${up} of ${s.pbx.length}`);
     f.pbx.element.dataset.state = up === s.pbx.length ? "good" : "bad";
     setText(f.pbx.note, up === s.pbx.length ? "all answer" : s.pbx.filter((p) => !p.up).map((p) => p.address).join(", ") + " down");
-    setText(f.kernel.value, s.kernel.backend === "none" ? "off" : s.kernel.backend);
-    f.kernel.element.dataset.state = s.kernel.reason ? "bad" : "good";
-    setText(f.kernel.note, s.kernel.reason ? "does not follow" : s.kernel.backend === "none" ? "sipward alone drops" : count(s.kernel.dropped_bans) + " packets dropped there");
+    const k = s.kernel, off = k.configured === "none";
+    setText(f.kernel.value, k.backend === "none" ? "off" : k.backend);
+    f.kernel.element.dataset.state = !off && k.reason ? "bad" : "good";
+    setText(f.kernel.note, off ? "sipward alone drops" : k.reason ? "does not follow" : count(k.dropped_bans) + " packets dropped there");
     showNotices(s);
   }
 

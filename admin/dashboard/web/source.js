@@ -57,7 +57,7 @@ function explanation(x, load) {
     x.guards?.length ? h("section", { class: "panel" }, h("h2", null, "What the guards have counted"),
       h("ul", { class: "meters" }, x.guards.map((g) => h("li", null,
         h("span", null, h("b", null, oneLine(g.guard)), ` ${count(g.count)}${g.limit ? " of " + count(g.limit) : ""} ${oneLine(g.what)}`, g.seconds ? ` within ${duration(g.seconds)}` : "", g.account ? [" of ", h("bdi", { class: "mono" }, oneLine(g.account))] : null),
-        g.limit ? h("meter", { min: 0, max: g.limit, value: Math.min(g.count, g.limit), "aria-label": `${g.guard}: ${g.count} of ${g.limit}` }) : null)))) : null,
+        g.limit ? h("meter", { min: 0, max: g.limit, low: g.limit * 0.5, high: g.limit * 0.9, optimum: 0, value: Math.min(g.count, g.limit), "aria-label": `${g.guard}: ${g.count} of ${g.limit}` }) : null)))) : null,
     x.quarantines?.length ? h("section", { class: "panel" }, h("h2", null, "Accounts shut out from this source alone"),
       h("ul", null, x.quarantines.map((q) => h("li", null, h("bdi", { class: "mono" }, oneLine(q.account)), " ", time(q.until, "left"))))) : null,
     x.messages?.length ? messages("The last messages that counted against it", x.messages) : null,
@@ -74,7 +74,7 @@ function banPanel(b) {
       ["Until", b.until ? [absolute(b.until), " (", lasts(b), ")"] : "for ever"],
       ["Given by", e.by ? oneLine(e.by) : null],
       ["Standing then", e.standing ? visible(e.standing) : null],
-      ["Comment", b.comment ? visible(b.comment) : null])),
+      ["Comment", b.comment && b.comment !== e.charge ? visible(b.comment) : null])),
   e.exhibits?.length ? messages("Evidence: the messages it is for", e.exhibits, e.omitted_bytes) : null];
 }
 
@@ -86,6 +86,6 @@ function messages(title, list, omitted) {
         h("span", { class: "mono" }, absolute(m.time).slice(11, 19)), " ", h("b", null, oneLine(m.method)), m.status ? ` answered ${m.status}` : "", " ",
         h("span", { class: "tag" }, oneLine(m.reason)), m.proven ? h("span", { class: "tag" }, "proven") : null, " ", h("bdi", { class: "mono" }, oneLine(m.account))),
       rows(["Time", absolute(m.time)], ["Nonce", m.nonce && m.nonce !== "none" ? m.nonce : null], ["Detail", m.detail ? visible(m.detail) : null]),
-      m.text ? h("pre", { class: "message", tabindex: "0", "aria-label": "The message" }, visible(m.text)) : null)))),
+      m.text ? h("pre", { class: "message", tabindex: "0", "aria-label": "The message" }, visible(m.text.trimEnd())) : null)))),
     omitted ? h("p", { class: "note" }, `${count(omitted)} bytes more were too large to be kept.`) : null);
 }

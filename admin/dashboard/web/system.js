@@ -13,8 +13,8 @@ export function systemView(app, main) {
     { title: "Address", class: "mono", cell: (p) => p.address },
     { title: "State", cell: (p) => state(p.up, p.up ? "up" : "down") },
     { title: "Since", cell: (p) => (p.since ? time(p.since, "for") : "the start") },
-    { title: "Weight", class: "num", cell: (p) => count(p.weight) },
     { title: "Why", cell: (p) => h("bdi", null, p.up ? "" : oneLine(p.why)) },
+    { title: "Weight", class: "num", cell: (p) => count(p.weight) },
   ] });
   const sets = new Table({ caption: "Sets in the kernel", empty: "There are none.", key: (s) => s.name, version, columns: [
     { title: "Set", class: "mono", cell: (s) => s.name },
@@ -54,6 +54,7 @@ export function systemView(app, main) {
   let shown = "";
   return app.watch((s) => {
     pbx.update(s.pbx ?? []);
+    sets.element.hidden = s.kernel.backend === "none";
     sets.update(s.kernel.backend === "none" ? [] : s.kernel.sets ?? []);
     udp.update(s.udp ?? []);
     guards.update(s.guards ?? []);
@@ -69,7 +70,7 @@ export function systemView(app, main) {
       ["Outside", h("span", { class: "mono" }, s.outside.join(", "))], ["Inside", h("span", { class: "mono" }, s.inside.join(", "))],
       ["Configuration", s.config ? h("span", { class: "mono" }, s.config) : null], ["Process", String(s.pid)]));
     put(protocols, rows(["SIP", "on: " + s.outside.join(", ")], ["TFTP", s.tftp ? tftp(s.tftp) : "off"], ["DNS", s.dns ? figures(s.dns) : "off"]));
-    put(kernel, rows(["State", k.reason ? state(false, "does not follow: " + oneLine(k.reason)) : k.backend === "none" ? "off: sipward alone drops what is banned" : state(true, "follows, by " + k.backend)],
+    put(kernel, rows(["State", k.configured === "none" ? "off: sipward alone drops what is banned" : k.reason ? state(false, "does not follow: " + oneLine(k.reason)) : state(true, "follows, by " + k.backend)],
       ["Scope", k.backend === "none" ? null : k.scope], ["Dropped there", k.backend === "none" ? null : `${count(k.dropped_bans)} packets of banned sources, ${count(k.dropped_strangers)} of strangers over their limit`],
       ["Limit for strangers", k.strangers ? count(k.strangers) + " packets/s" : null],
       ["Repairs", k.backend === "none" ? null : `${count(k.repairs)}, made anew ${count(k.resyncs)} times, ${count(k.failures)} failures`],

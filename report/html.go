@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strconv"
 
 	"github.com/go-analyze/charts"
 )
@@ -34,19 +35,19 @@ type pageRow struct {
 
 // html writes a page that needs nothing else.
 func (r *Report) html(w io.Writer) error {
-	t, err := template.New("report").Parse(page)
+	t, err := template.New("report").Funcs(template.FuncMap{"printable": printable}).Parse(page)
 	if err != nil {
 		return err
 	}
-	d := pageData{Report: r, About: r.about(), Remarks: r.remarks(), Heading: r.heading(), Names: countNames, Made: seconds(r.Generated)}
+	d := pageData{Report: r, About: visible(r.about()), Remarks: visible(r.remarks()), Heading: r.heading(), Names: countNames, Made: seconds(r.Generated)}
 	for _, l := range r.lines(seconds) {
-		d.Rows = append(d.Rows, pageRow{l.Kind, r.label(&l), l.Figures, []string{l.First, l.Last}, l.Samples})
+		d.Rows = append(d.Rows, pageRow{l.Kind, visible(r.label(&l)), l.Figures, []string{l.First, l.Last}, l.Samples})
 	}
 	if len(r.Acts) > 0 {
 		d.ActNames = actNames
 	}
 	for i := range r.Acts {
-		d.ActRows = append(d.ActRows, r.Acts[i].fields(seconds))
+		d.ActRows = append(d.ActRows, visible(r.Acts[i].fields(seconds)))
 	}
 	if d.SeriesChart, err = r.seriesChart(); err != nil {
 		return err
@@ -57,10 +58,20 @@ func (r *Report) html(w io.Writer) error {
 	return t.Execute(w, d)
 }
 
+// visible makes texts what they look like: a control character could turn the line around.
+func visible(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, s := range texts {
+		out[i] = printable(s)
+	}
+	return out
+}
+
 const (
 	chartWidth  = 960
 	chartHeight = 320
 	topBars     = 10
+	mostLabels  = 6 // of times, so that they have room
 )
 
 // parts are the series of a chart.
@@ -116,7 +127,7 @@ func (r *Report) topChart() (template.HTML, error) {
 
 // shorten keeps a label from taking the chart's room.
 func shorten(s string) string {
-	const most = 24
+	const most = 20
 	if c := []rune(s); len(c) > most {
 		return string(c[:most-1]) + "…"
 	} else if s == "" {
@@ -125,15 +136,25 @@ func shorten(s string) string {
 	return s
 }
 
+// colors are those of parts; green and red differ in brightness, too.
+func colors() []charts.Color {
+	return []charts.Color{charts.ColorRGB(0x5a, 0xb4, 0x8c), charts.ColorRGB(0xb4, 0x32, 0x32), charts.ColorRGB(0xf0, 0xb4, 0x46)}
+}
+
 // draw draws stacked bars. The library escapes the labels.
 func draw(title string, labels []string, values [][]float64, horizontal bool) (template.HTML, error) {
 	opt := charts.NewBarChartOptionWithData(values)
+	opt.Theme = charts.GetDefaultTheme().WithSeriesColors(colors())
 	opt.Title.Text = title
 	opt.CategoryAxis.Labels = labels
 	opt.Legend.SeriesNames = parts
 	opt.Legend.Offset = charts.OffsetRight
 	opt.StackSeries = charts.Ptr(true)
 	opt.Horizontal = horizontal
+	opt.ValueFormatter = func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	if opt.CategoryAxis.LabelCount = mostLabels; horizontal {
+		opt.CategoryAxis.LabelCount = len(labels)
+	}
 	p := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: chartWidth, Height: chartHeight})
 	if err := p.BarChart(opt); err != nil {
 		return "", fmt.Errorf("draw %q: %w", title, err)

@@ -227,7 +227,13 @@ func (j *Journal) count(ctx context.Context, sub *event.Subscription) error {
 	for {
 		select {
 		case <-ctx.Done():
-			j.take(sub, nil)
+			for range len(sub.C()) {
+				select {
+				case ev := <-sub.C():
+					j.take(sub, &ev)
+				default:
+				}
+			}
 			return nil
 		case ev := <-sub.C():
 			j.take(sub, &ev)
@@ -247,13 +253,14 @@ const takeAtOnce = 256
 func (j *Journal) take(sub *event.Subscription, ev *event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for n := 0; n < takeAtOnce; n++ {
-		if ev != nil {
-			m, second := minuteOf(ev.Time)
-			if m <= j.through { // late, or the clock was set back
-				m, second = j.through+1, 0
-			}
-			j.minute(m).add(ev, second, j.cfg.IPv6Bits)
+	for n := 1; ; n++ {
+		m, second := minuteOf(ev.Time)
+		if m <= j.through { // late, or the clock was set back
+			m, second = j.through+1, 0
+		}
+		j.minute(m).add(ev, second, j.cfg.IPv6Bits)
+		if n == takeAtOnce {
+			return
 		}
 		select {
 		case next := <-sub.C():

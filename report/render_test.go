@@ -153,7 +153,7 @@ func htmlCells(t *testing.T, text []byte) (rows [][]string) {
 		}
 		var row []string
 		for c := range n.ChildNodes() {
-			if c.Data == "td" && len(c.Attr) > 0 {
+			if c.Data == "td" && len(c.Attr) > 0 && c.Attr[0].Val == "n" {
 				row = append(row, c.FirstChild.Data)
 			}
 		}

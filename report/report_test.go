@@ -281,6 +281,26 @@ func TestRunFollowsBansAndEvents(t *testing.T) {
 	}
 }
 
+// TestNoneIsMissing: whatever is published is counted, or counted as lost.
+func TestNoneIsMissing(t *testing.T) {
+	j := open(t, report.Config{Queue: 2000})
+	bus := run(t, j)
+	const n = 50_000
+	for range n {
+		bus.Publish(message(time.Now(), "192.0.2.1", "", policy.Drop, policy.ReasonBan))
+	}
+	within(t, "all counted or lost", 10*time.Second, func() bool { h := j.Health(); return h.Events+h.LostEvents == n })
+	if h := j.Health(); h.LostEvents > 0 {
+		q, err := report.ParseQuery(url.Values{"last": {"1h"}}, time.Now().Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := j.Ask(t.Context(), &q); err != nil || r.Lost != h.LostEvents {
+			t.Errorf("%v: the report has %d lost, the journal %d", err, r.Lost, h.LostEvents)
+		}
+	}
+}
+
 func TestClosed(t *testing.T) {
 	j := open(t, report.Config{})
 	j.Close()

@@ -140,9 +140,12 @@ func BenchmarkPublish(b *testing.B) {
 			}
 			ev := message(time.Now(), "192.0.2.1", "alice@example.com", policy.Drop, policy.ReasonBan)
 			b.ReportAllocs()
-			for b.Loop() {
-				bus.Publish(ev)
-			}
+			b.RunParallel(func(pb *testing.PB) {
+				mine := *ev
+				for pb.Next() {
+					bus.Publish(&mine)
+				}
+			})
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"context"
 	"time"
 
 	"sipward/policy/event"
@@ -12,12 +11,8 @@ func (j *Journal) Count(ev *event.Event) {
 	bus := new(event.Bus)
 	sub := bus.Subscribe(1)
 	defer sub.Close()
-	j.take(sub, ev)
-}
-
-// CountQueue counts what comes through a subscription until ctx ends.
-func (j *Journal) CountQueue(ctx context.Context, sub *event.Subscription) error {
-	return j.count(ctx, sub)
+	bus.Publish(ev)
+	j.take(sub, 1)
 }
 
 // Flush writes everything that waits.

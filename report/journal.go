@@ -219,29 +219,31 @@ func (j *Journal) Run(ctx context.Context, events *event.Bus, bans *ban.Table) e
 	return err
 }
 
+// countEvery is how often events are taken from the queue. Nobody waits at it in between,
+// so that the packet path need not wake anybody.
+const countEvery = 20 * time.Millisecond
+
 // count counts events.
 func (j *Journal) count(ctx context.Context, sub *event.Subscription) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(countEvery)
 	defer tick.Stop()
 	var lost uint64
 	for {
+		done := false
 		select {
 		case <-ctx.Done():
-			for range len(sub.C()) {
-				select {
-				case ev := <-sub.C():
-					j.take(sub, &ev)
-				default:
-				}
-			}
+			done = true
+		case <-tick.C:
+		}
+		for n := len(sub.C()); n > 0; n -= takeAtOnce {
+			j.take(sub, min(n, takeAtOnce))
+		}
+		if n := sub.Lost(); n > lost {
+			j.lose(n-lost, time.Now())
+			lost = n
+		}
+		if done {
 			return nil
-		case ev := <-sub.C():
-			j.take(sub, &ev)
-		case now := <-tick.C:
-			if n := sub.Lost(); n > lost {
-				j.lose(n-lost, now)
-				lost = n
-			}
 		}
 	}
 }
@@ -249,25 +251,17 @@ func (j *Journal) count(ctx context.Context, sub *event.Subscription) error {
 // takeAtOnce is how many events are counted before others may have the lock.
 const takeAtOnce = 256
 
-// take counts an event and those that wait behind it.
-func (j *Journal) take(sub *event.Subscription, ev *event.Event) {
+// take counts n events, which wait.
+func (j *Journal) take(sub *event.Subscription, n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for n := 1; ; n++ {
+	for range n {
+		ev := <-sub.C()
 		m, second := minuteOf(ev.Time)
 		if m <= j.through { // late, or the clock was set back
 			m, second = j.through+1, 0
 		}
-		j.minute(m).add(ev, second, j.cfg.IPv6Bits)
-		if n == takeAtOnce {
-			return
-		}
-		select {
-		case next := <-sub.C():
-			ev = &next
-		default:
-			return
-		}
+		j.minute(m).add(&ev, second, j.cfg.IPv6Bits)
 	}
 }
 

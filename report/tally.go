@@ -42,15 +42,6 @@ func (c *Counts) act(a Action) {
 	}
 }
 
-func (c *Counts) sum(o Counts) {
-	c.Messages += o.Messages
-	c.Passed += o.Passed
-	c.Dropped += o.Dropped
-	c.Rejected += o.Rejected
-	c.Bans += o.Bans
-	c.Acts += o.Acts
-}
-
 // words numbers the values of one dimension.
 type words struct {
 	numbers map[string]uint32

@@ -1,0 +1,91 @@
+package notify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// saveEvery is how often counts alone are stored.
+const saveEvery = 10 * time.Second
+
+// loadAttacks reads the attacks that went on when the last Notifier ended, however it
+// did. With an error there are none.
+func loadAttacks(path string, now time.Time) (*attacks, error) {
+	s := &attacks{path: path, open: map[key]*attack{}, bySource: map[netip.Prefix][]*attack{}, cfg: &Settings{}, saved: now}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	var stored []*attack
+	if err := json.Unmarshal(text, &stored); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, a := range stored {
+		k := key{topic: a.Topic, source: a.Prefix}
+		if !a.Prefix.IsValid() {
+			k.account = a.Account
+		}
+		s.open[k] = a
+		for p := range a.Sources {
+			s.bySource[p] = append(s.bySource[p], a)
+		}
+	}
+	return s, nil
+}
+
+// save stores the attacks if they have changed: at once, or when it is time.
+func (s *attacks) save(now bool) error {
+	if !s.dirty || !now && time.Since(s.saved) < saveEvery {
+		return nil
+	}
+	s.saved = time.Now()
+	all := make([]*attack, 0, len(s.open))
+	for _, a := range s.open {
+		all = append(all, a)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(s.path, text); err != nil {
+		return err
+	}
+	s.dirty = false
+	return nil
+}
+
+// writeFile replaces a file, whole or not at all, and durably.
+func writeFile(path string, text []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

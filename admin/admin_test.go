@@ -23,6 +23,7 @@ import (
 	"sipward/admin"
 	"sipward/admin/logtest"
 	"sipward/listsync/kernel"
+	"sipward/notify"
 	"sipward/policy/ban"
 	"sipward/policy/event"
 	"sipward/report"
@@ -96,6 +97,12 @@ func (b *backend) Report(_ context.Context, q *report.Query) (*report.Report, er
 }
 
 func (b *backend) Kernel(context.Context) kernel.Status { return kernel.Status{Strangers: 7} }
+
+func (b *backend) Notifications() notify.Status { return notify.Status{Attacks: 4} }
+
+func (b *backend) TestNotification(_ context.Context, channel string) (notify.Tested, error) {
+	return notify.Tested{Type: "smtp"}, b.note(admin.Caller{}, "notify test", channel)
+}
 
 func (b *backend) SyncKernel(context.Context) (kernel.Status, error) {
 	return kernel.Status{Resyncs: 3}, b.note(admin.Caller{}, "kernel sync")
@@ -320,6 +327,12 @@ func TestClient(t *testing.T) {
 	}
 	if k, err := c.ClearKernel(ctx); err != nil || k.Reason != "cleared" || b.last() != "kernel clear" {
 		t.Errorf("kernel clear %+v, %v, %s", k, err, b.last())
+	}
+	if s, err := c.Notifications(ctx); err != nil || s.Attacks != 4 {
+		t.Errorf("notifications %+v, %v", s, err)
+	}
+	if d, err := c.TestNotification(ctx, "ops"); err != nil || d.Type != "smtp" || b.last() != "notify test ops" {
+		t.Errorf("notify test %+v, %v, %s", d, err, b.last())
 	}
 	gone := admin.NewClient(filepath.Join(t.TempDir(), "none.sock"))
 	if _, err := gone.Status(ctx); !errors.Is(err, admin.ErrUnreachable) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sipward/listsync/kernel"
+	"sipward/notify"
 	"sipward/report"
 )
 
@@ -39,6 +40,11 @@ type Backend interface {
 
 	// Report answers a question about what happened.
 	Report(context.Context, *report.Query) (*report.Report, error)
+
+	// Notifications returns how administrators are told; TestNotification sends a test by
+	// a channel at once.
+	Notifications() notify.Status
+	TestNotification(ctx context.Context, channel string) (notify.Tested, error)
 
 	// Explain tells everything that is known about a source.
 	Explain(address string) (Explanation, error)
@@ -131,3 +137,8 @@ type Refusal struct {
 }
 
 func (e *Refusal) Error() string { return e.Reason }
+
+// TestRequest asks for a test of a channel of notifications.
+type TestRequest struct {
+	Channel string `json:"channel"`
+}

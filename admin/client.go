@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sipward/listsync/kernel"
+	"sipward/notify"
 	"sipward/report"
 )
 
@@ -109,6 +110,18 @@ func (c *Client) ClearKernel(ctx context.Context) (kernel.Status, error) {
 func (c *Client) Report(ctx context.Context, q *report.Query) (*report.Report, error) {
 	r := new(report.Report)
 	return r, c.do(ctx, http.MethodGet, "/v1/report?"+q.Values().Encode(), nil, r)
+}
+
+// Notifications asks how administrators are told.
+func (c *Client) Notifications(ctx context.Context) (notify.Status, error) {
+	var s notify.Status
+	return s, c.do(ctx, http.MethodGet, "/v1/notify", nil, &s)
+}
+
+// TestNotification has a test sent by a channel.
+func (c *Client) TestNotification(ctx context.Context, channel string) (notify.Tested, error) {
+	var done notify.Tested
+	return done, c.do(ctx, http.MethodPost, "/v1/notify/test", TestRequest{Channel: channel}, &done)
 }
 
 // Explain asks what is known about an address.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,9 @@ func (s *Server) calls() map[string]map[string]route {
 		"/v1/allow":       {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
 		"/v1/deny":        {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
 		"/v1/explain":     {http.MethodGet: s.get(s.explain)},
+
+		"/v1/notify":      {http.MethodGet: s.get(s.notifications)},
+		"/v1/notify/test": {http.MethodPost: s.change("notify test", s.testNotification)},
 
 		"/v1/report": {http.MethodGet: s.get(s.report)},
 
@@ -218,6 +222,24 @@ func (s *Server) clearKernel(r *http.Request, _ Caller) (string, any, error) {
 	done, err := s.cfg.Backend.ClearKernel(r.Context())
 	return "", done, err
 }
+
+func (s *Server) notifications(*http.Request) (any, error) {
+	return s.cfg.Backend.Notifications(), nil
+}
+
+func (s *Server) testNotification(r *http.Request, _ Caller) (string, any, error) {
+	var q TestRequest
+	if err := read(r, &q); err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), testTimeout)
+	defer cancel()
+	done, err := s.cfg.Backend.TestNotification(ctx, q.Channel)
+	return fmt.Sprintf("%.100q", q.Channel), done, err
+}
+
+// testTimeout is how long a test may take; its answer has to be out before writeTimeout.
+const testTimeout = writeTimeout - 5*time.Second
 
 // entryList and banList keep room beside the lists for what may be added later.
 type entryList struct {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sipward/listsync/kernel"
+	"sipward/notify"
 )
 
 // Status is what a running sipward says of itself.
@@ -43,6 +44,8 @@ type Status struct {
 	Journal *Journal  `json:"journal,omitempty"` // nil: there is none
 	// Kernel is how the mirror of the bans is; its counts may be half a minute old.
 	Kernel kernel.Status `json:"kernel"`
+	// Notify is how administrators are told.
+	Notify notify.Status `json:"notify"`
 	// KnownPlaces holds the accounts that are let in from known places only.
 	KnownPlaces []string `json:"known_places"`
 	// Notices holds the latest notices to the administrator, oldest first.

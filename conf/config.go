@@ -94,6 +94,8 @@ type Config struct {
 	Report Report
 	// Control is how programs and people reach sipward itself.
 	Control Control
+	// Notify says who is told of attacks.
+	Notify Notify
 	// Log says what is logged, and how.
 	Log Log
 	// Shutdown says how sipward ends.

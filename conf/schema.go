@@ -46,7 +46,7 @@ func schema() []key {
 	var keys []key
 	for _, part := range [][]key{
 		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(),
-		tftpKeys(), dnsKeys(), reportKeys(),
+		tftpKeys(), dnsKeys(), reportKeys(), notifyKeys(),
 		serviceKeys(), controlKeys(),
 		logKeys(),
 	} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,39 +15,24 @@ const defaultWeight = 1
 // pbxItem reads one PBX: a section with address and weight, or the same in one
 // line, as the environment needs it: ADDRESS or ADDRESS;weight=N.
 func pbxItem() kind[PBX] {
-	weight := wholeNumber(0, 1000)
-	address := scalar("address, with or without port", parsePBXAddress)
-	fields := map[string]func(*decoder, string, *node, *PBX){
-		"address": func(d *decoder, key string, n *node, p *PBX) { p.Address = address.read(d, key, n) },
-		"weight":  func(d *decoder, key string, n *node, p *PBX) { p.Weight = weight.read(d, key, n) },
-	}
-	names := []string{"address", "weight"}
-	parts := []part{{"address", address.name, ""}, {"weight", weight.name, strconv.Itoa(defaultWeight)}}
-	return kind[PBX]{name: "section", shape: shapeMap, parts: parts, read: func(d *decoder, key string, n *node) PBX {
-		p := PBX{Weight: defaultWeight}
+	k := item("a PBX", PBX{Weight: defaultWeight}, checkItem,
+		in("address", "", scalar("address, with or without port", parsePBXAddress), func(p *PBX) *netip.AddrPort { return &p.Address }),
+		in("weight", strconv.Itoa(defaultWeight), wholeNumber(0, 1000), func(p *PBX) *int { return &p.Weight }),
+	)
+	read := k.read
+	k.read = func(d *decoder, key string, n *node) PBX {
 		if n.shape == shapeScalar {
 			n = pbxFields(n)
 		}
-		if n.shape != shapeMap {
-			d.fail(n.at, key, `this is %s where a PBX belongs; write "address: ADDRESS:PORT"`, n.shape)
-			return p
-		}
-		given, unknown := false, false
-		for _, f := range n.fields {
-			read, ok := fields[f.name]
-			if !ok {
-				d.fail(f.at, join(key, f.name), "unknown key; %s", suggest(f.name, names))
-				unknown = true
-				continue
-			}
-			given = given || f.name == "address"
-			read(d, join(key, f.name), f.value, &p)
-		}
-		if !given && !unknown {
-			d.fail(n.at, join(key, "address"), `the address is missing; add "address: ADDRESS:PORT"`)
-		}
-		return p
-	}}
+		return read(d, key, n)
+	}
+	return k
+}
+
+func checkItem(d *decoder, key string, n *node, given []string, _ *PBX) {
+	if !slices.Contains(given, "address") {
+		d.fail(n.at, join(key, "address"), `the address is missing; add "address: ADDRESS:PORT"`)
+	}
 }
 
 // pbxFields takes the one-line form apart.

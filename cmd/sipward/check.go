@@ -9,6 +9,7 @@ import (
 
 	"sipward/admin"
 	"sipward/conf"
+	"sipward/notify"
 	"sipward/policy/scanner"
 )
 
@@ -27,6 +28,7 @@ type configuration struct {
 	lists
 	signatures *scanner.Set
 	access     *admin.Access
+	channels   []notify.Channel
 	read       map[string]stamp // of the files, from before they were read
 }
 
@@ -39,15 +41,16 @@ func loadConfiguration(path string) (*configuration, error) {
 	return full, full.loadFiles()
 }
 
-// loadFiles reads the lists, signatures and the certificate into a configuration that is being
+// loadFiles reads the lists, signatures, secrets and the certificate into a configuration that is being
 // made.
 func (c *configuration) loadFiles() error {
 	c.read = stamps(c.files())
-	var err1, err2, err3 error
+	var err1, err2, err3, err4 error
 	c.lists, err1 = loadLists(c.conf)
 	c.signatures, err2 = loadSignatures(c.conf.Scanner)
 	c.access, err3 = admin.NewAccess(accessConfig(c.conf.Control))
-	return errors.Join(err1, err2, err3)
+	c.channels, err4 = loadChannels(c.conf)
+	return errors.Join(err1, err2, err3, err4)
 }
 
 func newCheck() *cobra.Command {
@@ -75,6 +78,9 @@ func newCheck() *cobra.Command {
 			fmt.Fprintf(out, "lists    %d allowed, %d denied, %d trunks\n", c.allow.Len(), c.deny.Len(), c.trunks.Len())
 			for _, g := range guardStatus(c.conf, nil, nil, nil) {
 				fmt.Fprintf(out, "guard    %s: %s\n", g.Name, g.Action)
+			}
+			for i := range c.channels {
+				fmt.Fprintf(out, "notify   %s: %s to %s\n", c.channels[i].Name, c.channels[i].Type, safe(c.channels[i].Target()))
 			}
 			_, err = fmt.Fprintf(out, "scanner  %d signatures\n", len(c.signatures.Signatures()))
 			return err

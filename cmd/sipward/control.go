@@ -133,6 +133,9 @@ func printProtection(w io.Writer, s *admin.Status) {
 		}
 	}
 	fmt.Fprintf(w, "kernel\t%s\n", kernelLine(&s.Kernel))
+	for i := range s.Notify.Channels {
+		fmt.Fprintf(w, "notify\t%s\n", notifyLine(&s.Notify.Channels[i]))
+	}
 	for _, a := range s.KnownPlaces {
 		fmt.Fprintf(w, "attacked\t%s is let in only from where it has registered before\n", safe(a))
 	}

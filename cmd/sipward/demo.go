@@ -34,7 +34,7 @@ Everything stays on the loopback interface. Ctrl-C ends it.`,
 			}
 			defer os.RemoveAll(dir)
 			// Warnings are about what the demonstration itself shows.
-			log := newLogger(cmd.ErrOrStderr(), conf.LogText, slog.LevelError)
+			log := newLogger(cmd.ErrOrStderr(), conf.LogText, slog.LevelError, false)
 			return demo.Run(cmd.Context(), demo.Options{
 				Out: cmd.OutOrStdout(), Script: !noScript,
 				Start: func(s demo.Setup) (demo.Edge, error) { return demoEdge(s, dir, log) },

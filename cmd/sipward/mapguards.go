@@ -38,7 +38,7 @@ func (e *edge) policyConfig(c *configuration) policy.Config {
 		Bans:              e.state.bans,
 		Places:            e.state.places,
 		Quarantines:       e.state.quarantines,
-		Notify:            e.notices.put,
+		Notify:            e.hear,
 		Standing:          e.mirror.standing,
 		Workers:           e.workers + 1,
 		IPv6Bits:          g.IPv6SourcePrefix,

@@ -19,6 +19,7 @@ import (
 	"sipward/admin"
 	"sipward/admin/dashboard"
 	"sipward/conf"
+	"sipward/notify"
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/proxy"
@@ -47,7 +48,7 @@ systemd when it is ready, reloads and stops, and feeds its watchdog.`,
 			}
 			level := new(slog.LevelVar)
 			level.Set(c.conf.Log.Level)
-			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log.Format, level), nil)
+			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log.Format, level, inJournal()), nil)
 			if err != nil {
 				return err
 			}
@@ -76,6 +77,7 @@ type edge struct {
 	mirror   *mirror
 	notices  *notices
 	journal  *report.Journal // nil: there is none
+	notifier *notify.Notifier
 	events   *event.Bus
 	started  time.Time
 	workers  int
@@ -128,6 +130,9 @@ func (e *edge) build(events *event.Bus) error {
 		return err
 	}
 	if e.mirror, err = newMirror(e.state, c.conf, log); err != nil {
+		return err
+	}
+	if e.notifier, err = e.newNotifier(); err != nil {
 		return err
 	}
 	e.lists = c.lists.withCommands(e.state.store)
@@ -207,6 +212,9 @@ func (e *edge) Run(ctx context.Context) error {
 	if e.journal != nil {
 		group.Go(func() error { return e.journal.Run(work, e.events, e.state.bans) })
 	}
+	group.Go(func() error { return e.notifier.Run(work) })
+	group.Go(func() error { return e.tellOfBans(work) })
+	group.Go(func() error { return e.countStopped(work, e.events) })
 	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
@@ -317,6 +325,9 @@ func (e *edge) apply(c *configuration) {
 	e.lists = c.lists.withCommands(e.state.store)
 	e.engine.Reload(e.policyConfig(c))
 	e.mirror.setLists(e.lists)
+	if err := e.notifier.Reload(notifySettings(c)); err != nil { // loadChannels has checked them
+		e.log.Error("notifications go on as they were", "err", err)
+	}
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
 	e.names.reload(c.conf)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -11,14 +10,6 @@ import (
 	"sipward/conf"
 	"sipward/policy"
 )
-
-func newLogger(w io.Writer, format conf.LogFormat, level slog.Leveler) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
-	if format == conf.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
 
 // reachable returns the outside listeners, without those that nobody asked for and
 // whose address family this machine does not have.
@@ -86,6 +77,7 @@ func (e *edge) Status() admin.Status {
 	s.Store = storeStatus(e.state.store.Health())
 	s.Journal = journalStatus(e.journal)
 	s.Kernel = e.mirror.Status()
+	s.Notify = e.notifier.Status()
 	s.TFTP = e.files.status(c.conf)
 	s.DNS = e.names.status(c.conf)
 	for _, u := range st.UDP {

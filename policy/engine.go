@@ -101,7 +101,7 @@ func (e *Engine) Gate() *gate.Gate { return e.gate }
 func (e *Engine) Counters() *Counters { return e.counters }
 
 // Count counts a message of a worker with its final reason.
-func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(r) }
+func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(0, r) }
 
 // Faults returns how many messages were refused, by fault.
 func (e *Engine) Faults() map[string]uint64 { return e.faults.snapshot() }

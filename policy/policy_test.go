@@ -88,18 +88,55 @@ func TestCounters(t *testing.T) {
 	for w := range 7 {
 		wg.Go(func() {
 			for range 100 {
-				c.Shard(w).Add(policy.ReasonFlood)
+				c.Shard(w).Add(policy.ClassOf(w%2 == 0, uint8(w), policy.Drop), policy.ReasonFlood)
 			}
-			c.Shard(w).Add(policy.Reason(255))
+			c.Shard(w).Add(0, policy.Reason(255))
+			c.Shard(w).Add(255, policy.ReasonPass)
 		})
 	}
 	wg.Wait()
-	c.Shard(-1).Add(policy.ReasonPass)
+	c.Shard(-1).Add(0, policy.ReasonPass)
 	sums := c.Snapshot()
 	if sums[policy.ReasonFlood] != 700 || sums[policy.ReasonPass] != 1 {
 		t.Errorf("flood %d, pass %d; want 700, 1", sums[policy.ReasonFlood], sums[policy.ReasonPass])
 	}
-	policy.NewCounters(0).Shard(5).Add(policy.ReasonPass)
+	policy.NewCounters(0).Shard(5).Add(0, policy.ReasonPass)
+	classes := 0
+	c.Each(func(k policy.Class, r policy.Reason, n uint64) {
+		if r == policy.ReasonFlood {
+			_, method, v, sip := k.Parts()
+			if !sip || v != policy.Drop || n != 100 || method > 6 {
+				t.Errorf("class %d has %d", k, n)
+			}
+			classes++
+		}
+	})
+	if classes != 7 {
+		t.Errorf("%d classes, want 7", classes)
+	}
+}
+
+// TestClasses: each class is that of one kind of message.
+func TestClasses(t *testing.T) {
+	seen := map[policy.Class]bool{0: true}
+	for _, fromPBX := range []bool{false, true} {
+		for method := range uint8(policy.NoMethod + 1) {
+			for v := policy.Pass; v <= policy.Hold; v++ {
+				k := policy.ClassOf(fromPBX, method, v)
+				p, m, w, sip := k.Parts()
+				if seen[k] || int(k) >= policy.NumClasses || p != fromPBX || m != method || w != v || !sip {
+					t.Errorf("%v %d %v is class %d, which is %v %d %v", fromPBX, method, v, k, p, m, w)
+				}
+				seen[k] = true
+			}
+		}
+	}
+	if len(seen) != policy.NumClasses {
+		t.Errorf("%d classes, want %d", len(seen), policy.NumClasses)
+	}
+	if _, _, _, sip := policy.Class(0).Parts(); sip {
+		t.Error("class 0 is of SIP")
+	}
 }
 
 func hosts(addrs ...string) *iplist.Set {
@@ -222,7 +259,7 @@ func BenchmarkCountParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		s := c.Shard(int(worker.Add(1)))
 		for pb.Next() {
-			s.Add(policy.ReasonPass)
+			s.Add(0, policy.ReasonPass)
 		}
 	})
 }

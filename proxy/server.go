@@ -103,8 +103,12 @@ type Server struct {
 	trunks   trunkConns
 	transit  *transit // nil in proxy mode
 	tasks    sync.Pool
-	slow     chan struct{}
-	knocks   chan struct{}
+
+	times       []*histogram // of each UDP worker
+	streamTimes histogram
+
+	slow   chan struct{}
+	knocks chan struct{}
 
 	ctx        context.Context // of Run; dials and look-ups end with it
 	background sync.WaitGroup
@@ -135,8 +139,9 @@ func New(cfg Config) (*Server, error) {
 	s.overload.full = cfg.QueueFull
 	for range len(eps.udp) * max(cfg.UDP.Workers, 1) {
 		s.overload.lanes = append(s.overload.lanes, new(lane))
+		s.times = append(s.times, new(histogram))
 	}
-	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0)) }
+	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0), &s.streamTimes) }
 	s.Reload(cfg.Settings)
 	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
 		return nil, err
@@ -161,7 +166,12 @@ func New(cfg Config) (*Server, error) {
 
 // newLane returns the lane of a worker.
 func (s *Server) newLane(listener, worker int) *lane {
-	return s.overload.lanes[listener*max(s.cfg.UDP.Workers, 1)+worker]
+	return s.overload.lanes[s.workerOf(listener, worker)]
+}
+
+// workerOf numbers the workers of all listeners.
+func (s *Server) workerOf(listener, worker int) int {
+	return listener*max(s.cfg.UDP.Workers, 1) + worker
 }
 
 func addrs(eps []*endpoint) []netip.AddrPort {
@@ -215,9 +225,21 @@ type Stats struct {
 	UDP     []netio.UDPStats
 	TCP     netio.TCPStats
 	Streams int // accounts remembered by their connection
+	// QueueFill is how full the fullest receive queue is, 0 to 1.
+	QueueFill float64
+	// UDPLatency and TCPLatency are of one message in 64: from when it was received,
+	// together with others, until it has been decided on and handed to the sender.
+	UDPLatency, TCPLatency Latency
 }
 
 // Stats returns what the sockets have counted.
 func (s *Server) Stats() Stats {
-	return Stats{UDP: s.udp.Stats(), TCP: s.tcp.Stats(), Streams: s.streams.Len()}
+	st := Stats{
+		UDP: s.udp.Stats(), TCP: s.tcp.Stats(), Streams: s.streams.Len(),
+		UDPLatency: sumUp(s.times), TCPLatency: sumUp([]*histogram{&s.streamTimes}),
+	}
+	for _, fill := range s.overload.fill {
+		st.QueueFill = max(st.QueueFill, fill())
+	}
+	return st
 }

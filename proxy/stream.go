@@ -57,7 +57,7 @@ func (s *Server) Accept(remote netip.AddrPort, listener int) bool {
 		return true
 	}
 	if !ep.outside {
-		s.engine.Counters().Shard(0).Add(policy.ReasonNotPBX)
+		s.engine.Count(0, policy.ReasonNotPBX)
 		return false
 	}
 	return s.engine.Gate().Standing(remote.Addr(), s.now()).Pass()
@@ -84,6 +84,7 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 		return
 	}
 	t.handle(msg)
+	t.measure()
 }
 
 // Fault implements netio.StreamHandler: a stream that is out of step cannot be

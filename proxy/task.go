@@ -22,6 +22,8 @@ type task struct {
 	out   *netio.Output // batched sending; nil outside a UDP worker
 	lane  *lane         // of the worker; nil outside one
 	now   int64         // Unix nanoseconds, taken once a batch
+	seen  uint          // messages
+	times *histogram    // of some of them
 
 	m    sip.Message
 	e    sip.Edit
@@ -72,9 +74,9 @@ type hop struct {
 	pbx  uint16      // the PBX that is spoken to, if it is one
 }
 
-func newTask(s *Server, shard *policy.Shard) *task {
+func newTask(s *Server, shard *policy.Shard, times *histogram) *task {
 	return &task{
-		s: s, shard: shard,
+		s: s, shard: shard, times: times,
 		buf:     make([]byte, 0, 1024),
 		payload: make([]byte, 0, flow.MaxPayload), viaPayload: make([]byte, 0, flow.MaxPayload),
 		wire: make([]byte, 0, 2048),
@@ -119,7 +121,11 @@ func (t *task) malformed(fault sip.Fault) {
 
 // note counts a decision and shows it to whoever watches.
 func (t *task) note(v policy.Verdict, r policy.Reason, detail string) {
-	t.shard.Add(r)
+	method := uint8(policy.NoMethod)
+	if len(t.m.Buf) > 0 {
+		method = uint8(t.m.Method)
+	}
+	t.shard.Add(policy.ClassOf(t.from.side == flow.Inside, method, v), r)
 	if t.s.events.Active() {
 		t.publish(v, r, detail)
 	}

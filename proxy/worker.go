@@ -19,7 +19,7 @@ type worker struct {
 var _ netio.DatagramHandler = (*worker)(nil)
 
 func (s *Server) newWorker(listener, n int, out *netio.Output) netio.DatagramHandler {
-	t := newTask(s, s.engine.Counters().Shard(1+n))
+	t := newTask(s, s.engine.Counters().Shard(1+n), s.times[s.workerOf(listener, n)])
 	t.out, t.lane = out, s.newLane(listener, n)
 	return &worker{task: t, ep: s.eps.udp[listener]}
 }
@@ -36,10 +36,10 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 		}
 		t.packet = p
 		t.m.Buf = nil // nothing is known of the message yet
-		if !t.classify() {
-			continue
+		if t.classify() {
+			t.handle(p.Data)
 		}
-		t.handle(p.Data)
+		t.measure()
 	}
 }
 

@@ -58,7 +58,17 @@ func (b *backend) last() string {
 	return b.asked[len(b.asked)-1]
 }
 
-func (b *backend) Status() admin.Status { return admin.Status{Version: "v", PID: 7} }
+func (b *backend) Status() admin.Status { return fullStatus() }
+
+func (b *backend) Metrics() admin.Metrics {
+	return admin.Metrics{
+		Status:     fullStatus(),
+		Messages:   []admin.MessageCount{{Direction: "from-outside", Method: "INVITE", Verdict: "drop", Reason: "scanner", Count: 3}},
+		Others:     map[string]uint64{"tftp-limit": 4},
+		UDPLatency: admin.Latency{Bounds: []time.Duration{time.Microsecond, time.Millisecond}, Counts: []uint64{1, 2, 3}, Sum: time.Second},
+		QueueFill:  0.5, EventsLost: 1,
+	}
+}
 
 func (b *backend) Reload() (admin.Reloaded, error) {
 	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Caller{}, "reload")
@@ -380,7 +390,7 @@ func TestDocumentation(t *testing.T) {
 	_, table, _ := strings.Cut(string(text), "| request | body or parameter | answer |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	var documented []string
-	for _, m := range regexp.MustCompile("`([A-Z]+ /v1/[a-z/]+)`").FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile("`([A-Z]+ /[a-z0-9/]+)`").FindAllStringSubmatch(table, -1) {
 		documented = append(documented, m[1])
 	}
 	slices.Sort(documented)

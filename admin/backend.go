@@ -18,6 +18,8 @@ import (
 // without an error.
 type Backend interface {
 	Status() Status
+	// Metrics is asked at each scrape.
+	Metrics() Metrics
 	// Reload reads the configuration again. An error says why the old one stays in
 	// force.
 	Reload() (Reloaded, error)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"sipward/admin"
 	"sipward/admin/dashboard"
@@ -82,6 +83,7 @@ type edge struct {
 	started  time.Time
 	workers  int
 	level    *slog.LevelVar // of log; nil if it does not change
+	closed   rate.Sometimes // bounds the lines about connections of banned sources
 
 	mu     sync.Mutex // one change at a time
 	config *configuration
@@ -98,6 +100,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 	e := &edge{
 		log: log, config: c, started: time.Now(), workers: c.conf.UDP.Workers,
 		notices: newNotices(), events: events,
+		closed: rate.Sometimes{First: 60, Interval: time.Second},
 	}
 	if e.workers == 0 {
 		e.workers = netio.DefaultWorkers()

@@ -124,7 +124,7 @@ func (e *edge) cutOff(p netip.Prefix) {
 		}
 	}
 	if n, files := e.server.CloseSource(p)+e.names.cutOff(p), e.files.cutOff(p); n+files > 0 {
-		e.log.Info("connections closed", "source", show(p), "connections", n, "file_transfers", files)
+		e.closed.Do(func() { e.log.Info("connections closed", "source", show(p), "connections", n, "file_transfers", files) })
 	}
 }
 

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -38,6 +39,38 @@ func TestPolicyGuess(t *testing.T) {
 		}
 	})
 	t.Run("kill", s.testBansSurvive)
+	t.Run("report", s.testGuessersReported)
+}
+
+// testGuessersReported: the journal has the bans of all who guessed, and survived the kill -9, too.
+func (s *site) testGuessersReported(t *testing.T) {
+	out, err := s.sipward.CLI("report", "--last", "1h", "--by", "source", "--guard", "register", "--format", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r struct {
+		Groups []struct {
+			Key  []string
+			Bans int
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	bans := map[string]int{}
+	for _, g := range r.Groups {
+		bans[g.Key[0]] = g.Bans
+	}
+	for n := 40; n <= 45; n++ {
+		if bans[lab.Phone(n).String()] != 1 {
+			t.Errorf("the report has %d bans of %v, want 1: %s", bans[lab.Phone(n).String()], lab.Phone(n), out)
+		}
+	}
+	for n := 46; n <= 47; n++ { // up the ladder
+		if bans[lab.Phone(n).String()] != 3 {
+			t.Errorf("the report has %d bans of %v, want 3: %s", bans[lab.Phone(n).String()], lab.Phone(n), out)
+		}
+	}
 }
 
 // TestPolicyGuessSlowly: a guess a second.

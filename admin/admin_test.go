@@ -390,7 +390,7 @@ func TestDocumentation(t *testing.T) {
 	_, table, _ := strings.Cut(string(text), "| request | body or parameter | answer |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	var documented []string
-	for _, m := range regexp.MustCompile("`([A-Z]+ /[a-z0-9/]+)`").FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile("`([A-Z]+ /[a-z0-9/.]+)`").FindAllStringSubmatch(table, -1) {
 		documented = append(documented, m[1])
 	}
 	slices.Sort(documented)

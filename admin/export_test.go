@@ -34,3 +34,6 @@ func Requests() []string {
 	slices.Sort(all)
 	return all
 }
+
+// RoleOf returns the role that a request needs.
+func RoleOf(method, path string) Role { return new(Server).calls()[path][method].need }

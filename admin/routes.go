@@ -47,6 +47,8 @@ func (s *Server) calls() map[string]map[string]route {
 		"/v1/kernel/sync":  {http.MethodPost: s.change("kernel sync", s.syncKernel)},
 		"/v1/kernel/clear": {http.MethodPost: s.change("kernel clear", s.clearKernel)},
 
+		"/v1/openapi.yaml": {http.MethodGet: {Read, describe}},
+
 		"/metrics":    {http.MethodGet: s.metrics()},
 		"/v1/events":  {http.MethodGet: {Read, s.events}},
 		"/v1/session": {http.MethodGet: s.get(sessionStatus), http.MethodPost: {Read, s.login}, http.MethodDelete: {Read, s.logout}},

@@ -203,9 +203,10 @@ func TestEveryPath(t *testing.T) {
 		{"DELETE", "/v1/deny?address=192.0.2.1", "", "remove deny 192.0.2.1", `"entry":`},
 		{"GET", "/v1/explain?address=2001:db8::1", "", "explain 2001:db8::1", `"standing":"stranger"`},
 		{"GET", "/v1/report?by=source,reason", "", "report source,reason", `"lost":5`},
+		{"GET", "/v1/report?by=reason&format=csv", "", "report reason", "row,reason,messages,"},
 	} {
 		res, answer := ask(t, socket, c.method, c.target, c.body)
-		if res.StatusCode != http.StatusOK || !strings.Contains(answer, c.answer) || res.Header.Get("Content-Type") != "application/json" {
+		if res.StatusCode != http.StatusOK || !strings.Contains(answer, c.answer) || (res.Header.Get("Content-Type") != "application/json") != strings.Contains(c.target, "format=csv") {
 			t.Errorf("%s %s: %s, %s, want %s", c.method, c.target, res.Status, answer, c.answer)
 		}
 		if c.asked != "" && b.last() != c.asked {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,7 +42,7 @@ func (s *Server) calls() map[string]map[string]route {
 		"/v1/notify":      {http.MethodGet: s.get(s.notifications)},
 		"/v1/notify/test": {http.MethodPost: s.change("notify test", s.testNotification)},
 
-		"/v1/report": {http.MethodGet: s.get(s.report)},
+		"/v1/report": {http.MethodGet: {Read, s.report}},
 
 		"/v1/kernel":       {http.MethodGet: s.get(s.kernel)},
 		"/v1/kernel/sync":  {http.MethodPost: s.change("kernel sync", s.syncKernel)},
@@ -204,12 +205,41 @@ func (s *Server) explain(r *http.Request) (any, error) {
 	return s.cfg.Backend.Explain(address)
 }
 
-func (s *Server) report(r *http.Request) (any, error) {
-	q, err := report.ParseQuery(r.URL.Query(), time.Now())
-	if err != nil {
-		return nil, &Refusal{http.StatusBadRequest, err.Error()}
+// reportKinds says what reports are sent as, by format.
+var reportKinds = map[string]string{
+	report.FormatJSON: "application/json", report.FormatCSV: "text/csv; charset=utf-8",
+	report.FormatHTML: "text/html; charset=utf-8", report.FormatTable: "text/plain; charset=utf-8",
+}
+
+// report answers with a report, as JSON, or as a file in the format that is asked for.
+func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
+	values := r.URL.Query()
+	format := values.Get("format")
+	values.Del("format")
+	kind, ok := reportKinds[format]
+	if !ok && format != "" {
+		return &Refusal{http.StatusBadRequest, fmt.Sprintf("format: %.40q is not known; there are %s", format, strings.Join(report.Formats(), ", "))}
 	}
-	return s.cfg.Backend.Report(r.Context(), &q)
+	q, err := report.ParseQuery(values, time.Now())
+	if err != nil {
+		return &Refusal{http.StatusBadRequest, err.Error()}
+	}
+	done, err := s.cfg.Backend.Report(r.Context(), &q)
+	if err != nil {
+		return err
+	}
+	if format == "" {
+		reply(w, http.StatusOK, done)
+		return nil
+	}
+	var text bytes.Buffer
+	if err := done.Render(&text, format); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Disposition", "attachment; filename=sipward-report."+strings.Replace(format, report.FormatTable, "txt", 1))
+	w.Write(text.Bytes()) // a client that went away needs no answer
+	return nil
 }
 
 func (s *Server) kernel(r *http.Request) (any, error) {

@@ -123,7 +123,7 @@ func eval[T any](b *browser, expression string) T {
 // await waits until an expression is true.
 func (b *browser) await(expression string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(patience); !eval[bool](b, expression); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !eval[bool](b, "Boolean("+expression+")"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.fail(fmt.Errorf("this does not become true: %s", expression))
 		}
@@ -316,6 +316,7 @@ func TestDashboard(t *testing.T) {
 	b.shows("Its packets are let in")
 
 	t.Run("hostile", func(t *testing.T) { b.showHostile(t, s) })
+	t.Run("report", func(t *testing.T) { b.report(t) })
 	t.Run("sections", func(t *testing.T) { b.sections(t) })
 	t.Run("logout", func(t *testing.T) { b.logOut(t, s) })
 	b.onlyAsks(s.origin)
@@ -356,6 +357,30 @@ func (b *browser) showHostile(t *testing.T, s stage) {
 	if eval[bool](b, `"hacked" in window`) {
 		t.Error("a stranger's script ran")
 	}
+}
+
+// report: by source, then one by one with a filter, then as a file.
+func (b *browser) report(t *testing.T) {
+	b.click("Reports")
+	b.await(`document.querySelector("main table td a")?.textContent.startsWith("127.0.0.")`)
+	b.shows("passed,")
+	eval[chromedp.Void](b, `document.querySelector("[name=by]").value = "reason", document.querySelector("main details").open = true, document.querySelector("[name=source]").value = "127.0.0.4"`)
+	b.click("Show")
+	b.await(`[...document.querySelectorAll("main tbody tr")].some((r) => r.textContent.startsWith("scanner"))`)
+	if rows := eval[string](b, `[...document.querySelectorAll("main tbody tr td:first-child")].map((r) => r.textContent).sort().join()`); rows != "ban,scanner" {
+		t.Errorf("127.0.0.4 has the reasons %q", rows)
+	}
+	b.shot("report")
+	for format, want := range map[string]string{"CSV": "row,reason,messages,", "JSON": `"by":`, "HTML": "<!doctype html>"} {
+		file := eval[string](b, fmt.Sprintf(`fetch([...document.querySelectorAll("main a[download]")].find((a) => a.textContent === %q).href).then((r) => r.text())`, format))
+		if !strings.Contains(strings.ToLower(file), want) || !strings.Contains(file, "scanner") {
+			t.Errorf("as %s the report is\n%.300s", format, file)
+		}
+	}
+	eval[chromedp.Void](b, `document.querySelector("[name=source]").value = "everywhere"`)
+	b.click("Show")
+	b.shows("everywhere")
+	b.await(`document.querySelector("main .problem").textContent.includes("source")`)
 }
 
 // unnamed counts what a screen reader could not name, and controls that the keyboard does not reach.

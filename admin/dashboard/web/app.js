@@ -75,8 +75,8 @@ function start(session) {
   stop();
   const watchers = new Set();
   const app = {
-    status: null, at: 0, // the latest, and when it came
-    before: null, // {status, at} of the one before
+    status: null,
+    rates: [], // two statuses with when they came, some time apart: what rates are made of
     watch(f) {
       watchers.add(f);
       if (app.status) f(app.status);
@@ -111,9 +111,9 @@ function start(session) {
   let ended = false, timer = 0, polling = null;
   function poll() {
     polling ??= get("/v1/status").then((s) => {
-      if (app.status) app.before = { status: app.status, at: app.at };
       app.status = s;
-      app.at = performance.now();
+      const at = performance.now(), last = app.rates.at(-1);
+      if (!last || at - last.at > 0.75 * statusEvery) app.rates = [...app.rates.slice(-1), { status: s, at }];
       if (!ended) for (const f of watchers) f(s);
       connection.dataset.state = "good";
       setText(connection, "Live");

@@ -2,7 +2,7 @@
 import { h, put } from "./dom.js";
 import { absolute, clock, rate } from "./format.js";
 
-const width = 720, left = 44, right = 8, top = 8, bottom = 20;
+const left = 44, right = 8, top = 8, bottom = 20;
 
 // nice is the next round figure above.
 function nice(n) {
@@ -11,9 +11,13 @@ function nice(n) {
   return [1, 2, 5, 10].find((m) => m * power >= n) * power;
 }
 
+// label5 is a time of day, or a date when there are several days.
+const label5 = (t, range) => (range > 36 * 3600 * 1000 ? absolute(t).slice(5, 10) : clock(t).slice(0, 5));
+
 // bars draws points {end, values: {name: figure}} into an element. names says which values, from the
 // bottom up; each has a class of the same name.
 export function bars(element, { points, names, from, to, step, height = 130, label, unit }) {
+  const width = Math.max(280, element.clientWidth); // of the element as it is: the text keeps its size
   const sums = points.map((p) => names.reduce((sum, [n]) => sum + (p.values[n] ?? 0), 0));
   const most = nice(Math.max(0, ...sums));
   const plotW = width - left - right, plotH = height - top - bottom;
@@ -24,10 +28,10 @@ export function bars(element, { points, names, from, to, step, height = 130, lab
     h("text", { class: "axis", x: left - 6, y: y(f * most) + 4, "text-anchor": "end" }, rate(f * most))));
   const times = [0, 0.25, 0.5, 0.75, 1].map((f) => h("text", {
     class: "axis", x: left + f * plotW, y: height - 4, "text-anchor": f === 0 ? "start" : f === 1 ? "end" : "middle",
-  }, clock(from + f * (to - from)).slice(0, 5)));
+  }, label5(from + f * (to - from), to - from)));
   const w = Math.max(0.6, (step / (to - from)) * plotW - 0.5);
   const drawn = points.map((p) => {
-    const end = Date.parse(p.end);
+    const end = Math.min(to, Date.parse(p.end));
     let base = 0;
     const parts = [];
     for (const [name] of names) {

@@ -87,10 +87,11 @@ export function liveView(app, main) {
 
   function showStatus(s) {
     const { passed, stopped } = totals(s);
-    if (app.before && app.before.status.started === s.started) {
-      const seconds = (app.at - app.before.at) / 1000, was = totals(app.before.status);
-      setText(f.passed.value, rate((passed - was.passed) / seconds));
-      setText(f.stopped.value, rate((stopped - was.stopped) / seconds));
+    const [from, to] = app.rates;
+    if (to && from.status.started === to.status.started) {
+      const seconds = (to.at - from.at) / 1000, was = totals(from.status), is = totals(to.status);
+      setText(f.passed.value, rate((is.passed - was.passed) / seconds));
+      setText(f.stopped.value, rate((is.stopped - was.stopped) / seconds));
     }
     setText(f.passed.note, count(passed) + " since the start");
     setText(f.stopped.note, count(stopped) + " since the start");

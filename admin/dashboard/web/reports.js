@@ -8,7 +8,7 @@ import { absolute, count, plural } from "./format.js";
 const spans = [["1h", "the last hour"], ["24h", "the last 24 hours"], ["7d", "the last 7 days"], ["30d", "the last 30 days"], ["", "from … to …"]];
 const dimensions = ["source", "account", "reason", "guard", "method", "action", "protocol", "direction", "node", "hour", "day"];
 const filters = [["source", "Source or prefix", "192.0.2.0/24"], ["account", "Account", "1001"], ["reason", "Reason", "register"], ["guard", "Guard", "scanner"], ["method", "Method", "REGISTER"], ["action", "Action", "drop"], ["protocol", "Protocol", "sip"], ["node", "Node", ""]];
-const series = [["passed", "Passed"], ["other", "Rejected"], ["banned", "Dropped"]];
+const series = [["passed", "Passed"], ["flood", "Rejected"], ["banned", "Dropped"]];
 const buckets = { minute: 60, hour: 3600, day: 86400 };
 
 export function reportsView(app, main) {
@@ -75,20 +75,20 @@ export function reportsView(app, main) {
   }
 
   function show(r) {
-    const chart = h("div", { class: "chart" }), t = r.total;
-    const parts = [h("h2", null, `${absolute(r.from)} to ${absolute(r.to)}`)];
-    if (r.trouble) parts.push(h("p", { class: "alarm" }, "The journal cannot be read: " + visible(r.trouble)));
-    if (r.lost) parts.push(h("p", { class: "note" }, count(r.lost) + " messages more were not counted, because there were too many at once."));
-    if (r.acts_listed || by.value === "") parts.push(acts(r.acts_listed ?? []));
-    else {
-      parts.push(h("p", null, `${plural(t.messages, "message", "messages")}: ${count(t.passed)} passed, ${count(t.rejected)} rejected, ${count(t.dropped)} dropped. ${plural(t.bans, "ban", "bans")} began.`));
-      parts.push(h("h3", null, "Messages per " + r.bucket), chart, key(series), groups(r));
-      bars(chart, {
-        points: (r.series ?? []).map((p) => ({ end: new Date(Date.parse(p.time) + buckets[r.bucket] * 1000).toISOString(), values: { passed: p.passed, other: p.rejected, banned: p.dropped } })),
-        names: series, from: Date.parse(r.from), to: Date.parse(r.to), step: buckets[r.bucket] * 1000, label: "Messages", unit: "messages", height: 150,
-      });
-    }
-    put(result, h("section", { class: "panel", "aria-label": "Report" }, parts));
+    const chart = h("div", { class: "chart" }), t = r.total, listed = by.value === "";
+    put(result, h("section", { class: "panel", "aria-label": "Report" },
+      h("h2", null, `${absolute(r.from)} to ${absolute(r.to)}`),
+      r.trouble ? h("p", { class: "alarm" }, "The journal cannot be read: " + visible(r.trouble)) : null,
+      r.lost ? h("p", { class: "note" }, count(r.lost) + " messages more were not counted, because there were too many at once.") : null,
+      listed ? acts(r.acts_listed ?? []) : [
+        h("p", null, `${plural(t.messages, "message", "messages")}: ${count(t.passed)} passed, ${count(t.rejected)} rejected, ${count(t.dropped)} dropped. ${plural(t.bans, "ban", "bans")} began.`),
+        h("h3", null, "Messages per " + r.bucket), chart, key(series), groups(r)]));
+    if (listed) return;
+    const step = buckets[r.bucket] * 1000;
+    bars(chart, {
+      points: (r.series ?? []).map((p) => ({ end: new Date(Date.parse(p.time) + step).toISOString(), values: { passed: p.passed, flood: p.rejected, banned: p.dropped } })),
+      names: series, from: Date.parse(r.from), to: Date.parse(r.to), step, label: "Messages", unit: "messages", height: 150,
+    });
   }
 
   put(main, h("h1", null, "Reports"),

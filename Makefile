@@ -13,7 +13,7 @@ PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v '/e2e')
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## see what sipward does: an embedded PBX, sipward in front of it, a scripted round (needs only Go)
+run: ## see what sipward does: an embedded PBX, sipward in front of it, a scripted round, the dashboard (needs only Go)
 	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/sipward demo
 
 build: ## build bin/sipward
@@ -27,7 +27,7 @@ unit: ## unit tests, with the race detector
 e2e: ## end-to-end tests in network namespaces (root; see `make setup`)
 	$(GO) test -count=1 -timeout 15m ./e2e/...
 
-setup: ## install what the tests need: SIPp, Kamailio, Asterisk … (apt, as root; says what it skips)
+setup: ## install what the tests need: SIPp, Kamailio, Asterisk, Chromium … (apt, as root; says what it skips)
 	./e2e/setup.sh
 
 check: fmt vet lint vuln unit ## format, vet, staticcheck, govulncheck, unit tests

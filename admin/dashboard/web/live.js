@@ -145,7 +145,7 @@ export function liveView(app, main) {
     const st = app.stream, now = Date.now();
     topSources.update(st.sources.top(8, now));
     topAccounts.update(st.accounts.top(8, now));
-    setText(topNote, `Counted by this page from the last ${duration(Math.min(300, (now - st.since) / 1000))}. Reports has the history.`);
+    setText(topNote, `Of the messages that this page was shown in the last ${duration(Math.min(300, (now - st.since) / 1000))}. Reports counts all.`);
     setText(feedNote, (st.state === "good" ? "" : st.state === "bad" ? "The stream has ended. " : "Connecting to the stream… ") + plural(st.seen, "message", "messages") + " seen" + (st.lost ? `, ${count(st.lost)} more not shown: too many at once` : ""));
     if (paused || (drawn === st.seen + only.value + filter.value)) return;
     drawn = st.seen + only.value + filter.value;

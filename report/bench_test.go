@@ -150,19 +150,40 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkCount is what the journal pays for it, on a goroutine of its own.
+// BenchmarkCount is what the journal pays for a message, on a goroutine of its own.
 func BenchmarkCount(b *testing.B) {
 	for _, sources := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("sources=%d", sources), func(b *testing.B) {
-			j := open(b, report.Config{})
-			events := make([]*event.Event, sources)
-			for i := range events {
-				events[i] = message(noon, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}).String(), "alice@example.com", policy.Drop, policy.ReasonBan)
-			}
+			count := report.CountMinute()
+			events := countable(sources)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				j.Count(events[i%sources])
+				count(&events[i%sources])
 			}
 		})
 	}
+}
+
+// TestCountAllocs: to count a message of a kind that is known allocates nothing.
+func TestCountAllocs(t *testing.T) {
+	count, events := report.CountMinute(), countable(100)
+	count100 := func() {
+		for i := range events {
+			count(&events[i])
+		}
+	}
+	count100()
+	count100() // both samples are taken
+	if n := testing.AllocsPerRun(100, count100); n != 0 {
+		t.Errorf("%v allocations for 100 messages", n)
+	}
+}
+
+// countable are messages of as many sources.
+func countable(sources int) []event.Event {
+	events := make([]event.Event, sources)
+	for i := range events {
+		events[i] = *message(noon, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}).String(), "alice@example.com", policy.Drop, policy.ReasonBan)
+	}
+	return events
 }

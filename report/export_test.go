@@ -35,6 +35,13 @@ func ReadSegment(data []byte, q *Query) error {
 	return newTally(q).segment(0, "", 0, data)
 }
 
+// CountMinute returns a function that counts an event of the current minute, without the
+// queue.
+func CountMinute() func(ev *event.Event) {
+	m := newMinute()
+	return func(ev *event.Event) { m.add(ev, 1, 64) }
+}
+
 // PackEvents makes a segment of events.
 func PackEvents(events []event.Event) []byte {
 	m := newMinute()

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -30,6 +31,7 @@ type rowKey struct {
 
 // row counts messages of one kind within a minute.
 type row struct {
+	key         rowKey
 	count       uint64
 	first, last uint8 // seconds within the minute
 	samples     []sample
@@ -46,7 +48,10 @@ type sample struct {
 
 // minute collects the messages of one minute.
 type minute struct {
-	rows    map[rowKey]*row
+	// rows are found by the hash of their keys; of two keys with the same hash, one
+	// stands at the next free number.
+	rows    map[uint64]*row
+	seed    maphash.Seed
 	events  uint64
 	folded  uint64 // events counted without their source
 	lost    uint64 // events that never arrived here
@@ -54,7 +59,28 @@ type minute struct {
 	dirty   bool
 }
 
-func newMinute() *minute { return &minute{rows: make(map[rowKey]*row)} }
+func newMinute() *minute { return &minute{rows: make(map[uint64]*row), seed: maphash.MakeSeed()} }
+
+// find returns the row of a key, or where it belongs. The key's account is given apart, so
+// that a string is made for a new row only.
+func (m *minute) find(k *rowKey, account []byte) (r *row, at uint64) {
+	var space [256]byte
+	a := k.source.Addr().As16()
+	b := append(space[:0], a[:]...)
+	b = append(b, byte(k.source.Bits()), byte(k.reason), byte(k.verdict), byte(k.protocol), byte(k.direction), byte(len(account)))
+	b = append(append(b, account...), k.method...)
+	for at = maphash.Bytes(m.seed, b); ; at++ {
+		if r = m.rows[at]; r == nil || r.key.is(k, account) {
+			return r, at
+		}
+	}
+}
+
+// is says whether k is the same but for its account, which is given apart.
+func (x *rowKey) is(k *rowKey, account []byte) bool {
+	return x.source == k.source && x.account == string(account) && x.method == k.method && x.reason == k.reason &&
+		x.verdict == k.verdict && x.protocol == k.protocol && x.direction == k.direction
+}
 
 // add counts one event at a second of the minute. bits6 is the length of an IPv6 source.
 func (m *minute) add(ev *event.Event, second uint8, bits6 int) {
@@ -64,16 +90,17 @@ func (m *minute) add(ev *event.Event, second uint8, bits6 int) {
 		source: sourceOf(ev.Source.Addr(), bits6), method: ev.Method, reason: ev.Reason, verdict: ev.Verdict,
 		protocol: ev.Protocol, direction: ev.Direction,
 	}
-	k.account = ev.Account.String()
-	r := m.rows[k]
+	account := ev.Account.Bytes()
+	r, at := m.find(&k, account)
 	if r == nil && len(m.rows) >= maxRows {
 		m.folded++
-		k.source, k.account, k.method = netip.Prefix{}, "", ""
-		r = m.rows[k]
+		k.source, k.method, account = netip.Prefix{}, "", nil
+		r, at = m.find(&k, account)
 	}
 	if r == nil {
-		r = &row{first: second, last: second}
-		m.rows[k] = r
+		k.account = string(account)
+		r = &row{key: k, first: second, last: second}
+		m.rows[at] = r
 	}
 	r.count++
 	r.first, r.last = min(r.first, second), max(r.last, second)

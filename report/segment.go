@@ -52,7 +52,8 @@ func (p *packer) number(n uint64) { p.rows = binary.AppendUvarint(p.rows, n) }
 // pack makes a segment of a minute.
 func (m *minute) pack() []byte {
 	p := packer{numbers: make(map[string]uint64)}
-	for k, r := range m.rows {
+	for _, r := range m.rows {
+		k := &r.key
 		p.number(uint64(k.protocol))
 		p.number(uint64(k.direction))
 		p.number(uint64(k.verdict))

@@ -273,7 +273,7 @@ func (s stage) say(t *testing.T, from, text string) {
 const hostile = `OPTIONS sip:100@EDGE SIP/2.0
 Via: SIP/2.0/UDP HERE;branch=z9hG4bKhostile%[1]d;rport
 Max-Forwards: 70
-From: "<script>window.hacked=1</script>\"'‮evil" <sip:1%[1]d00'%%22@EDGE>;tag=h%[1]d
+From: "<script>window.hacked=1</script>\"'` + "\u202e" + `evil" <sip:1%[1]d00'%%22@EDGE>;tag=h%[1]d
 To: "<svg/onload=window.hacked=3>" <sip:100@EDGE>
 Call-ID: hostile%[1]d<b>
 CSeq: 1 OPTIONS

@@ -182,6 +182,7 @@ function alarms(element) {
     if (down.length > 0) all.push(down.length === s.pbx.length ? "No PBX is up: requests are answered 503." : `${plural(down.length, "PBX is", "PBXes are")} down: ${down.map((p) => p.address).join(", ")}.`);
     for (const f of s.breaker.filter((f) => f.open)) all.push(`Automatic bans (${f.name}) have stopped: more than ${f.limit} within a minute look like a mistake. Known attackers stay out.`);
     if (!s.store.ok) all.push(`The database cannot be used (${visible(s.store.error)}); ${plural(s.store.pending, "change waits", "changes wait")} to be written. Traffic goes on.`);
+    if (s.journal && !s.journal.ok) all.push(`The journal cannot be used (${visible(s.journal.error)}); ${plural(s.journal.waiting, "entry waits", "entries wait")} to be written. Traffic goes on.`);
     if (s.kernel.configured !== "none" && s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
     for (const a of s.known_places) all.push(`${visible(a)} is under attack from many sources, and is let in only from where it has registered before.`);
     if (all.join("\n") === shown) return;

@@ -146,7 +146,7 @@ export function liveView(app, main) {
     topSources.update(st.sources.top(8, now));
     topAccounts.update(st.accounts.top(8, now));
     setText(topNote, `Of the messages that this page was shown in the last ${duration(Math.min(300, (now - st.since) / 1000))}. Reports counts all.`);
-    setText(feedNote, (st.state === "good" ? "" : st.state === "bad" ? "The stream has ended. " : "Connecting to the stream… ") + plural(st.seen, "message", "messages") + " seen" + (st.lost ? `, ${count(st.lost)} more not shown: too many at once` : ""));
+    setText(feedNote, (st.state === "good" ? "" : st.state === "bad" ? "sipward refuses the stream at present. " : "Connecting to the stream… ") + plural(st.seen, "message", "messages") + " seen" + (st.lost ? `, ${count(st.lost)} more not shown: too many at once` : ""));
     if (paused || (drawn === st.seen + only.value + filter.value)) return;
     drawn = st.seen + only.value + filter.value;
     const text = filter.value.trim().toLowerCase();

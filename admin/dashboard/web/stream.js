@@ -2,6 +2,7 @@
 // over the last minutes do not start again when the section is left.
 
 const keep = 500; // verdicts shown at most
+const retry = 10000; // after sipward has refused a stream: there may be too many
 const window5 = 5 * 60 * 1000;
 const capKeys = 2000; // sources and accounts counted at most
 
@@ -51,17 +52,21 @@ export function addressOf(source) {
 // openStream begins to read. changed is called when bans have changed.
 export function openStream(changed) {
   const stream = { events: [], seen: 0, lost: 0, state: "wait", sources: new Tops(), accounts: new Tops(), since: Date.now() };
-  const source = new EventSource("/v1/events");
-  let id = 0;
-  source.onopen = () => (stream.state = "good");
-  source.onerror = () => (stream.state = source.readyState === EventSource.CLOSED ? "bad" : "wait");
-  source.onmessage = (m) => {
-    let ev;
-    try {
-      ev = JSON.parse(m.data);
-    } catch {
-      return;
-    }
+  let id = 0, source, again = 0;
+  function open() {
+    source = new EventSource("/v1/events");
+    source.onopen = () => (stream.state = "good");
+    source.onerror = () => {
+      stream.state = "wait";
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      stream.state = "bad";
+      again = setTimeout(open, retry);
+    };
+    source.onmessage = (m) => take(JSON.parse(m.data));
+    source.addEventListener("lost", (m) => (stream.lost += JSON.parse(m.data).messages));
+    for (const name of ["ban", "resync"]) source.addEventListener(name, changed);
+  }
+  function take(ev) {
     ev.id = ++id;
     stream.seen++;
     stream.events.unshift(ev);
@@ -69,9 +74,11 @@ export function openStream(changed) {
     const stopped = ev.verdict !== "pass", now = Date.now();
     if (ev.source && ev.direction !== "from-pbx") stream.sources.add(addressOf(ev.source), stopped, now);
     if (ev.account) stream.accounts.add(ev.account, stopped, now);
+  }
+  stream.close = () => {
+    clearTimeout(again);
+    source.close();
   };
-  source.addEventListener("lost", (m) => (stream.lost += JSON.parse(m.data).messages));
-  for (const name of ["ban", "resync"]) source.addEventListener(name, () => changed());
-  stream.close = () => source.close();
+  open();
   return stream;
 }

@@ -6,7 +6,7 @@ import { rows } from "./source.js";
 const state = (good, text) => h("span", { class: "state", "data-state": good ? "good" : "bad" }, h("span", { "aria-hidden": "true" }, good ? "● " : "▲ "), text);
 
 export function systemView(app, main) {
-  const head = h("div"), kernel = h("div"), store = h("div"), tcp = h("p", { class: "note" });
+  const head = h("div"), kernel = h("div"), store = h("div"), journal = h("div"), tcp = h("p", { class: "note" });
   const protocols = h("div");
   const version = (x) => JSON.stringify(x);
   const pbx = new Table({ caption: "PBXes", empty: "No PBX.", key: (p) => p.address, version, columns: [
@@ -48,7 +48,7 @@ export function systemView(app, main) {
     panel("Protocols", protocols),
     panel("Guards", guards.element),
     h("div", { class: "three" }, panel("By reason", reasons.element), panel("Malformed, by fault", faults.element), panel("Answers of the PBXes", replies.element)),
-    panel("Database", store));
+    h("div", { class: "two" }, panel("Database", store), panel("Journal", journal)));
 
   const most = (counts) => Object.entries(counts ?? {}).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   let shown = "";
@@ -63,7 +63,7 @@ export function systemView(app, main) {
     replies.update(most(s.replies));
     const t = s.tcp;
     setText(tcp, `TCP: ${count(t.open)} open, ${count(t.accepted)} accepted, ${count(t.refused)} refused, ${count(t.slow)} too slow, ${count(t.idle)} idle, ${count(t.faults)} with framing errors.`);
-    const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store, s.tftp, s.dns]);
+    const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store, s.journal, s.tftp, s.dns]);
     if (now === shown) return;
     shown = now;
     put(head, rows(["Version", s.version], ["Mode", s.mode], ["Up", h("span", null, time(s.started, "for"), ` since ${absolute(s.started)}`)],
@@ -75,6 +75,10 @@ export function systemView(app, main) {
       ["Limit for strangers", k.strangers ? count(k.strangers) + " packets/s" : null],
       ["Repairs", k.backend === "none" ? null : `${count(k.repairs)}, made anew ${count(k.resyncs)} times, ${count(k.failures)} failures`],
       ["Last made anew", k.last_sync ? time(k.last_sync) : null]));
+    const j = s.journal;
+    put(journal, j ? rows(["File", h("span", { class: "mono" }, j.path)], ["State", j.ok ? state(true, "in order") : state(false, oneLine(j.error))],
+      ["Size", count(Math.round(j.bytes / 1024)) + " KiB"], ["Counted", count(j.events) + " messages since the start"], ["Not counted", j.lost_events ? count(j.lost_events) + " messages: too many at once" : null],
+      ["Not yet written", j.waiting ? count(j.waiting) : null], ["A damaged one", j.set_aside ? oneLine(j.set_aside) : null]) : h("p", { class: "none" }, "There is none (report.enabled)."));
     const d = s.store;
     put(store, rows(["File", h("span", { class: "mono" }, d.path)], ["State", d.ok ? state(true, "in order") : state(false, oneLine(d.error))],
       ["Not yet written", d.pending ? count(d.pending) : null], ["Errors", d.errors ? count(d.errors) : null], ["A damaged one", d.set_aside ? oneLine(d.set_aside) : null]));

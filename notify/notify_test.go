@@ -49,9 +49,10 @@ func TestOneAttackIsTwoMessages(t *testing.T) {
 		n.Count(a, 1, time.Now())
 	}
 	t.Logf("%d events took %v", 2*each, time.Since(began))
-	all := r.await(2)
+	r.await(2)
 	time.Sleep(2 * 300 * time.Millisecond) // longer than an attack may be silent: nothing more is due
-	if all = r.events(); len(all) != 2 || all[0].Phase != notify.PhaseBegin || all[1].Phase != notify.PhaseEnd {
+	all := r.events()
+	if len(all) != 2 || all[0].Phase != notify.PhaseBegin || all[1].Phase != notify.PhaseEnd {
 		t.Fatalf("got %v: %+v", phases(all), all)
 	}
 	begin, end := all[0], all[1]
@@ -75,9 +76,10 @@ func TestManySources(t *testing.T) {
 	for i := range 3000 {
 		n.Change(banned(addr(i)))
 	}
-	all := r.await(12)
+	r.await(12)
 	time.Sleep(2 * 300 * time.Millisecond)
-	if all = r.events(); len(all) != 12 || phases(all)[notify.PhaseBegin] != 6 || phases(all)[notify.PhaseEnd] != 6 {
+	all := r.events()
+	if len(all) != 12 || phases(all)[notify.PhaseBegin] != 6 || phases(all)[notify.PhaseEnd] != 6 {
 		t.Fatalf("%d events: %v", len(all), phases(all))
 	}
 	for _, ev := range all {

@@ -89,7 +89,6 @@ type post struct {
 	mu      sync.Mutex
 	letters []letter
 	tried   int
-	server  *smtp.Server
 }
 
 func freeAddr(t *testing.T) string {
@@ -117,15 +116,10 @@ func (p *post) start() {
 			s.TLSConfig = nil
 		}
 	}
-	p.mu.Lock()
-	p.server = s
-	p.mu.Unlock()
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	p.t.Cleanup(func() { s.Close(); <-done })
 }
-
-func (p *post) stop() { p.server.Close() }
 
 func (p *post) got() []letter {
 	p.mu.Lock()

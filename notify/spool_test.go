@@ -51,7 +51,9 @@ func victim(dir, url string) {
 // attack once when it began and once when it ended.
 func TestKill(t *testing.T) {
 	r := newReceiver(t, "k")
+	r.mu.Lock()
 	r.answer = func(int) (int, http.Header) { return 503, nil }
+	r.mu.Unlock()
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), victimDir+"="+dir, victimURL+"="+r.URL)

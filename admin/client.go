@@ -136,37 +136,46 @@ func about(address string) string { return url.Values{"address": {address}}.Enco
 const maxReply = 256 << 20
 
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
+	res, err := c.send(ctx, &c.http, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxReply)).Decode(into); err != nil {
+		return fmt.Errorf("read sipward's answer: %w", err)
+	}
+	return nil
+}
+
+// send makes a request. The answer is a success, and the caller closes its body.
+func (c *Client) send(ctx context.Context, by *http.Client, method, path string, body any) (*http.Response, error) {
 	var send io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		send = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://sipward"+path, send)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	res, err := c.http.Do(req)
+	res, err := by.Do(req)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
 			err = op // without the made-up URL
 		}
-		return fmt.Errorf("%w on %s: %w; is it running, and may you open its socket?", ErrUnreachable, c.socket, err)
+		return nil, fmt.Errorf("%w on %s: %w; is it running, and may you open its socket?", ErrUnreachable, c.socket, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
 	}
 	defer res.Body.Close()
-	dec := json.NewDecoder(io.LimitReader(res.Body, maxReply))
-	if res.StatusCode != http.StatusOK {
-		var f failure
-		if err := dec.Decode(&f); err != nil || f.Error == "" {
-			f.Error = fmt.Sprintf("sipward answered %s to %s %s", res.Status, method, path)
-		}
-		return &Refusal{Status: res.StatusCode, Reason: f.Error}
+	var f failure
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxReply)).Decode(&f); err != nil || f.Error == "" {
+		f.Error = fmt.Sprintf("sipward answered %s to %s %s", res.Status, method, path)
 	}
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("read sipward's answer: %w", err)
-	}
-	return nil
+	return nil, &Refusal{Status: res.StatusCode, Reason: f.Error}
 }

@@ -23,6 +23,8 @@ type Status struct {
 	// policy.Reason; Faults counts the malformed ones by what was wrong.
 	Reasons map[string]uint64 `json:"reasons"`
 	Faults  map[string]uint64 `json:"faults"`
+	// Verdicts counts SIP messages alone, by verdict.
+	Verdicts map[string]uint64 `json:"verdicts"`
 	// Replies counts the PBXes' answers by class ("2xx").
 	Replies map[string]uint64 `json:"replies"`
 	UDP     []UDP             `json:"udp"`

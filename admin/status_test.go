@@ -15,7 +15,7 @@ func fullStatus() admin.Status {
 		Version: "v", PID: 7, Started: at, Config: "/etc/sipward/sipward.yaml", Mode: "proxy",
 		Outside: []string{"udp://198.51.100.1:5060"}, Inside: []string{"udp://203.0.113.1:5060"},
 		PBX:     []admin.PBX{{Address: netip.MustParseAddrPort("203.0.113.2:5060"), Weight: 1, Up: true}, {Address: netip.MustParseAddrPort("203.0.113.3:5060"), Since: at, Why: "no answer"}},
-		Reasons: map[string]uint64{"pass": 1, "scanner": 3}, Faults: map[string]uint64{"bare-cr": 2}, Replies: map[string]uint64{"2xx": 5},
+		Reasons: map[string]uint64{"pass": 1, "scanner": 3}, Faults: map[string]uint64{"bare-cr": 2}, Verdicts: map[string]uint64{"pass": 1, "drop": 3}, Replies: map[string]uint64{"2xx": 5},
 		UDP: []admin.UDP{{Listener: "198.51.100.1:5060", Received: 9}}, TCP: admin.TCP{Open: 1, Slow: 1},
 		Allow: 1, Deny: 2, Trunks: 3,
 		TFTP:        &admin.TFTP{Listen: []string{"udp://198.51.100.1:69"}, Server: "203.0.113.2:69", Started: 3},

@@ -49,6 +49,17 @@ func (e *edge) reasons() map[string]uint64 {
 	return all
 }
 
+// verdicts counts SIP messages by verdict.
+func (e *edge) verdicts() map[string]uint64 {
+	all := map[string]uint64{}
+	e.engine.Counters().Each(func(c policy.Class, _ policy.Reason, n uint64) {
+		if _, _, v, isSIP := c.Parts(); isSIP {
+			all[v.String()] += n
+		}
+	})
+	return all
+}
+
 // Status implements admin.Backend.
 func (e *edge) Status() admin.Status {
 	c, l := e.inForce()
@@ -57,7 +68,7 @@ func (e *edge) Status() admin.Status {
 		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
 		Mode:    c.conf.Mode.String(),
 		Outside: outsideOf(c.conf), Inside: insideOf(c.conf),
-		Reasons: e.reasons(), Faults: e.engine.Faults(), Replies: e.engine.Replies(),
+		Reasons: e.reasons(), Verdicts: e.verdicts(), Faults: e.engine.Faults(), Replies: e.engine.Replies(),
 		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{
 			Open: st.TCP.Open, Accepted: st.TCP.Accepted,

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sipward/listsync/kernel"
+	"sipward/notify"
 )
 
 // Metrics is what Prometheus is told, taken at one time.
@@ -110,6 +111,13 @@ func families() []family {
 		{"sipward_journal_lost_acts_total", counter, nil, "Bans and administrative acts that the journal has lost."},
 		{"sipward_events_lost_total", counter, nil, "Events that a subscriber was too slow for: the journal, or a live view."},
 
+		{"sipward_notify_attacks", gauge, nil, "Attacks that go on."},
+		{"sipward_notify_waiting_events", gauge, []string{"channel"}, "Events that wait to be delivered."},
+		{"sipward_notify_delivered_events_total", counter, []string{"channel"}, "Events that were delivered."},
+		{"sipward_notify_failures_total", counter, []string{"channel"}, "Attempts to deliver that failed."},
+		{"sipward_notify_lost_events_total", counter, []string{"channel", "cause"}, "Events that were given up: the spool was full, they had waited too long, or the other side refused them."},
+		{"sipward_notify_lost_notices_total", counter, nil, "Notices that were lost because too many came at once."},
+
 		{"sipward_tftp_transfers", gauge, nil, "Transfers at present."},
 		{"sipward_tftp_limited_sources", gauge, nil, "Sources that are limited at present."},
 		{"sipward_tftp_transfers_total", counter, []string{"result"}, "Transfers that were started, and how they ended."},
@@ -158,6 +166,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.sockets(&m)
 	s.kernel(&m.Status.Kernel)
 	s.databases(&m)
+	s.notify(&m.Status.Notify)
 	s.tftp(m.Status.TFTP)
 	s.dns(m.Status.DNS)
 }
@@ -286,6 +295,19 @@ func (s *scrape) databases(m *Metrics) {
 	s.add("sipward_journal_lost_events_total", float64(j.LostEvents))
 	s.add("sipward_journal_folded_events_total", float64(j.Folded))
 	s.add("sipward_journal_lost_acts_total", float64(j.LostActs))
+}
+
+func (s *scrape) notify(n *notify.Status) {
+	s.add("sipward_notify_attacks", float64(n.Attacks))
+	s.add("sipward_notify_lost_notices_total", float64(n.Lost))
+	for _, c := range n.Channels {
+		s.add("sipward_notify_waiting_events", float64(c.Waiting), c.Name)
+		s.add("sipward_notify_delivered_events_total", float64(c.Delivered), c.Name)
+		s.add("sipward_notify_failures_total", float64(c.Failures), c.Name)
+		s.add("sipward_notify_lost_events_total", float64(c.Full), c.Name, "full")
+		s.add("sipward_notify_lost_events_total", float64(c.Expired), c.Name, "expired")
+		s.add("sipward_notify_lost_events_total", float64(c.Refused), c.Name, "refused")
+	}
 }
 
 func (s *scrape) tftp(t *TFTP) {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd, TFTP servers and clients.
+# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd, TFTP servers and clients;
+# and Chromium, for the tests of the dashboard.
 #
 #   e2e/setup.sh
 #

@@ -23,7 +23,7 @@ export function bansView(app, main) {
     key: (b) => b.prefix, version: (b) => JSON.stringify(b),
     columns: [
       { title: "Source", cell: (b) => explainLink(b.prefix) },
-      { title: "Why", cell: (b) => [h("b", null, oneLine(b.reason)), b.guard !== b.reason ? h("span", { class: "note" }, " " + oneLine(b.guard)) : null, b.comment ? h("div", { class: "note clip" }, h("bdi", { title: oneLine(b.comment) }, oneLine(b.comment))) : null] },
+      { title: "Why", cell: (b) => [h("b", null, oneLine(b.reason)), b.guard !== b.reason ? h("span", { class: "note" }, " " + oneLine(b.guard)) : null, b.comment ? h("div", { class: "note clip wide" }, h("bdi", { title: oneLine(b.comment) }, oneLine(b.comment))) : null] },
       { title: "Kind", cell: (b) => [h("span", { class: "tag" }, b.kind), b.kind === "dynamic" ? h("span", { class: "tag", title: b.proven ? "Nobody else can have forged what it is for." : "The address may have been forged, so the ban is short." }, b.proven ? "proven" : "unproven") : null] },
       { title: "Since", cell: (b) => time(b.start) },
       { title: "Time left", cell: lasts },

@@ -23,8 +23,10 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"sipward/admin"
 	"sipward/admin/logtest"
 	"sipward/cmd/sipward/internal/demo/phone"
+	"sipward/conf"
 )
 
 // browser is a headless Chromium with one page, and what it must not do.
@@ -427,4 +429,37 @@ func (b *browser) logOut(t *testing.T, s stage) {
 	b.shows("the token is not known")
 	run(b, chromedp.SendKeys(chromedp.CSS("#token"), s.token+"\n")) // the wrong one is selected
 	b.shows("Good standing")
+}
+
+// TestDashboardReadOnly: who may only see is offered nothing else, and is shut out when his
+// token is removed.
+func TestDashboardReadOnly(t *testing.T) {
+	b := newBrowser(t)
+	r := prepare(t)
+	text, hash := admin.NewToken()
+	known := conf.Token{Name: "guest", Role: conf.TokenRead, Hash: hash}
+	at := fmt.Sprint("127.0.0.1:", freePort(t))
+	r.write(strings.Replace(r.text(), "control: {", fmt.Sprintf("control: {listen: [%q], tokens: [%q], ", at, known), 1))
+	r.begin()
+	t.Cleanup(r.end)
+	b.open("http://" + at + "/#bans")
+	b.shows("The firewall in front of your PBX.")
+	run(b, chromedp.SendKeys(chromedp.CSS("#token"), text+"\n"))
+	b.shows("Nobody is banned.")
+	b.shows("Read only")
+	for _, section := range []string{"Bans", "Lists"} {
+		b.click(section)
+		b.await(`document.querySelectorAll(".write").length > 0`)
+		if n := eval[int](b, `[...document.querySelectorAll(".write")].filter((e) => e.checkVisibility()).length`); n != 0 {
+			t.Errorf("%d buttons that would be refused are shown in %s", n, section)
+		}
+	}
+	if status := eval[int](b, `fetch("/v1/ban", {method: "POST", body: '{"address": "192.0.2.9"}'}).then((r) => r.status)`); status != 403 {
+		t.Errorf("a ban is answered %d", status)
+	}
+	_, other := admin.NewToken()
+	r.write(strings.Replace(r.text(), known.String(), conf.Token{Name: "other", Role: conf.TokenRead, Hash: other}.String(), 1))
+	r.cli(0, []string{"reload"})
+	b.shows("Your session has ended.")
+	b.onlyAsks("http://" + at)
 }

@@ -45,7 +45,7 @@ func newStatus() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), s)
 			}
-			return printStatus(cmd.OutOrStdout(), &s)
+			return printStatus(forPeople(cmd.OutOrStdout()), &s)
 		},
 	}
 	controlFlags(cmd, &socket, &asJSON)

@@ -41,7 +41,7 @@ rest on, what the guards have counted, and the commands that let it in again.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), x)
 			}
-			return printExplanation(cmd.OutOrStdout(), &x, time.Now())
+			return printExplanation(forPeople(cmd.OutOrStdout()), &x, time.Now())
 		},
 	}
 	controlFlags(cmd, &socket, &asJSON)

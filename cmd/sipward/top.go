@@ -164,7 +164,7 @@ func (w *watcher) live(ctx context.Context, in, out *os.File) error {
 func (w *watcher) draw(ctx context.Context, out *os.File) error {
 	tick := time.NewTicker(topEvery)
 	defer tick.Stop()
-	colour := os.Getenv("NO_COLOR") == "" // no-color.org
+	colour := colours(out)
 	for {
 		width, height, err := term.GetSize(int(out.Fd()))
 		if err != nil {

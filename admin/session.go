@@ -105,7 +105,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	c, _ := CallerOf(r)
 	for _, t := range s.access.Load().tokens {
 		if c.Peer == nil && t.Name == c.Token {
-			http.SetCookie(w, s.cookie(s.gate.sessions.add(t.Hash, time.Now()), 0))
+			http.SetCookie(w, cookie(r, s.gate.sessions.add(t.Hash, time.Now()), 0))
 			return s.get(sessionStatus).serve(w, r)
 		}
 	}
@@ -114,13 +114,13 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	s.gate.sessions.remove(r)
-	http.SetCookie(w, s.cookie("", -1))
+	http.SetCookie(w, cookie(r, "", -1))
 	return s.get(sessionStatus).serve(w, r)
 }
 
-func (s *Server) cookie(value string, maxAge int) *http.Cookie {
+func cookie(r *http.Request, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
 		Name: sessionCookie, Value: value, Path: "/", MaxAge: maxAge,
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: s.access.Load().certificate != nil,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
 	}
 }

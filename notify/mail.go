@@ -1,8 +1,11 @@
 package notify
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -129,6 +132,18 @@ func (m *mailer) message(d *delivery) (*mail.Msg, error) {
 	}
 	msg.SetBodyString(mail.TypeTextPlain, plain(d))
 	return msg, nil
+}
+
+// letter makes a mail of a text with a file beside it.
+func (m *mailer) letter(node, subject, text, name string, file []byte) (*mail.Msg, error) {
+	id := sha256.Sum256([]byte(subject + "\n" + text))
+	msg, err := m.blank(node, subject, hex.EncodeToString(id[:16]))
+	if err != nil {
+		return nil, err
+	}
+	msg.SetDate()
+	msg.SetBodyString(mail.TypeTextPlain, text)
+	return msg, msg.AttachReader(name, bytes.NewReader(file))
 }
 
 // blank makes a mail without a body and recipients.

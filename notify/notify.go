@@ -291,6 +291,29 @@ func (n *Notifier) Test(ctx context.Context, name string) (Tested, error) {
 	ev := testEvent(time.Now())
 	ev.Node = n.cfg.Node
 	began := time.Now()
-	err := q.try(ctx, &delivery{Events: []Event{ev}})
+	err := q.try(ctx, func(ctx context.Context) error { return q.sender.send(ctx, &delivery{Events: []Event{ev}}) })
 	return Tested{Channel: name, Type: q.channel.Type, To: q.channel.Target(), Took: time.Since(began)}, err
+}
+
+// Mail sends a text with a file beside it by a channel of type smtp at once, past its
+// queue and its limit. What is sent again has the same Message-ID. The error holds no
+// credentials.
+func (n *Notifier) Mail(ctx context.Context, channel, subject, text, name string, file []byte) error {
+	n.mu.Lock()
+	q := n.queues[channel]
+	n.mu.Unlock()
+	if q == nil {
+		return ErrNoChannel
+	}
+	m, ok := q.sender.(*mailer)
+	if !ok {
+		return fmt.Errorf("%s is of type %s, and only those of type %s send mails", channel, q.channel.Type, SMTP)
+	}
+	return q.attempt(ctx, func(ctx context.Context) error {
+		msg, err := m.letter(n.cfg.Node, subject, text, name, file)
+		if err != nil {
+			return err
+		}
+		return m.post(ctx, msg)
+	})
 }

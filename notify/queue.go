@@ -138,7 +138,7 @@ func (q *queue) deliver(ctx context.Context) bool {
 		if len(d.Events) == 0 {
 			return true
 		}
-		err := q.attempt(ctx, d)
+		err := q.attempt(ctx, func(ctx context.Context) error { return q.sender.send(ctx, d) })
 		if ctx.Err() != nil && err != nil {
 			return false
 		}
@@ -179,18 +179,18 @@ func backoff(attempt int, err error) time.Duration {
 }
 
 // attempt sends; when ctx ends it is given a little time to come to its end.
-func (q *queue) attempt(ctx context.Context, d *delivery) error {
+func (q *queue) attempt(ctx context.Context, send func(context.Context) error) error {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
-	return q.try(long, d)
+	return q.try(long, send)
 }
 
 // try sends within the channel's time. Its error holds no credentials.
-func (q *queue) try(ctx context.Context, d *delivery) error {
+func (q *queue) try(ctx context.Context, send func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, q.channel.Timeout)
 	defer cancel()
-	err := q.sender.send(ctx, d)
+	err := send(ctx)
 	if err == nil {
 		return nil
 	}

@@ -23,6 +23,7 @@ func (d *decoder) check(c *Config) {
 	d.checkTFTP(c)
 	d.checkDNS(c)
 	d.checkNotify(c)
+	d.checkSchedules(c)
 	d.checkPaths(c)
 	d.checkControl(c)
 	if d.clean("health.interval", "health.timeout") && c.Health.Timeout > c.Health.Interval {

@@ -133,7 +133,7 @@ func TestDocumentationListsEachKey(t *testing.T) {
 // shows none.
 func TestDocumentationSnippets(t *testing.T) {
 	var parts [][]byte
-	for _, file := range []string{docFile, "../docs/transparent.md"} {
+	for _, file := range []string{docFile, "../docs/transparent.md", "../docs/reports.md"} {
 		parts = append(parts, bytes.Split(readFile(t, file), []byte("```yaml\n"))[1:]...)
 	}
 	if len(parts) < 6 {
@@ -161,7 +161,7 @@ func TestDocumentedComplaints(t *testing.T) {
 // TestEachFieldHasAKey walks the typed configuration: a field that no key sets
 // would be a setting that nobody can change.
 func TestEachFieldHasAKey(t *testing.T) {
-	items := []reflect.Type{reflect.TypeFor[conf.PBX](), reflect.TypeFor[conf.NotifyChannel](), reflect.TypeFor[conf.NotifyRule]()}
+	items := []reflect.Type{reflect.TypeFor[conf.PBX](), reflect.TypeFor[conf.NotifyChannel](), reflect.TypeFor[conf.NotifyRule](), reflect.TypeFor[conf.ReportSchedule]()}
 	var fields []string
 	var walk func(prefix string, typ reflect.Type)
 	walk = func(prefix string, typ reflect.Type) {

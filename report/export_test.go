@@ -51,3 +51,9 @@ func PackEvents(events []event.Event) []byte {
 	}
 	return m.pack()
 }
+
+// Next returns the first time of a schedule after t.
+func (s *Schedule) Next(t time.Time) time.Time { return s.next(t) }
+
+// Query asks for the report of one of the schedule's times.
+func (s *Schedule) Query(due time.Time) *Query { return s.query(due) }

@@ -106,6 +106,13 @@ var schema = []string{
 	)`,
 }
 
+var upgrades = []string{
+	`CREATE TABLE schedules (
+		name TEXT PRIMARY KEY,
+		done INTEGER NOT NULL -- Unix time in seconds up to which its reports were mailed
+	)`,
+}
+
 // Open opens the journal, and makes it if need be. A damaged one is set aside. One that
 // cannot be used now, because another process has locked it or the disk is full, is
 // opened later, by Run. The caller must Close.
@@ -128,7 +135,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{
 		cfg: cfg, run: time.Now().UnixNano(),
-		file: dbfile.File{Path: path, Busy: cfg.Busy, ApplicationID: applicationID, Schema: schema,
+		file: dbfile.File{Path: path, Busy: cfg.Busy, ApplicationID: applicationID, Schema: schema, Upgrades: upgrades,
 			Conns: 3, CacheKiB: 8192}, // the writer, and a reader
 		asking: make(chan struct{}, 1), open: make(map[int64]*minute), waiting: make(map[int64]packed),
 		health: Health{Path: path}, kicked: make(chan struct{}, 1),

@@ -11,6 +11,7 @@ import (
 	"sipward/conf"
 	"sipward/notify"
 	"sipward/policy/scanner"
+	"sipward/report"
 )
 
 const defaultConfig = "/etc/sipward/sipward.yaml"
@@ -29,6 +30,7 @@ type configuration struct {
 	signatures *scanner.Set
 	access     *admin.Access
 	channels   []notify.Channel
+	schedules  []report.Schedule
 	read       map[string]stamp // of the files, from before they were read
 }
 
@@ -45,12 +47,13 @@ func loadConfiguration(path string) (*configuration, error) {
 // made.
 func (c *configuration) loadFiles() error {
 	c.read = stamps(c.files())
-	var err1, err2, err3, err4 error
+	var err1, err2, err3, err4, err5 error
 	c.lists, err1 = loadLists(c.conf)
 	c.signatures, err2 = loadSignatures(c.conf.Scanner)
 	c.access, err3 = admin.NewAccess(accessConfig(c.conf.Control))
 	c.channels, err4 = loadChannels(c.conf)
-	return errors.Join(err1, err2, err3, err4)
+	c.schedules, err5 = loadSchedules(c.conf)
+	return errors.Join(err1, err2, err3, err4, err5)
 }
 
 func newCheck() *cobra.Command {
@@ -81,6 +84,9 @@ func newCheck() *cobra.Command {
 			}
 			for i := range c.channels {
 				fmt.Fprintf(out, "notify   %s: %s to %s\n", c.channels[i].Name, c.channels[i].Type, safe(c.channels[i].Target()))
+			}
+			for _, s := range c.conf.Report.Schedule {
+				fmt.Fprintf(out, "report   %s\n", s)
 			}
 			_, err = fmt.Fprintf(out, "scanner  %d signatures\n", len(c.signatures.Signatures()))
 			return err

@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"sipward/admin"
+	"sipward/conf"
+	"sipward/notify"
 	"sipward/policy/iplist"
 	"sipward/report"
 )
@@ -37,6 +43,35 @@ func (e *edge) openJournal() error {
 	e.journal, e.notices.told = j, j.Notice
 	return nil
 }
+
+// newScheduler makes what mails reports, if there is a journal.
+func (e *edge) newScheduler() {
+	if e.journal != nil {
+		e.reports = report.NewScheduler(e.journal, e.notifier, e.config.schedules)
+	}
+}
+
+// loadSchedules finds what is wrong in the reports that are to be mailed.
+func loadSchedules(c *conf.Config) ([]report.Schedule, error) {
+	var all []report.Schedule
+	for i, s := range c.Report.Schedule {
+		values := url.Values{"by": s.By}
+		if s.Top > 0 {
+			values.Set("top", strconv.Itoa(s.Top))
+		}
+		q, err := report.ParseQuery(values, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("report.schedule[%d]: %w", i, err)
+		}
+		all = append(all, report.Schedule{
+			Weekly: s.Every == conf.ReportWeekly, Day: time.Weekday(s.Day), At: int(s.At),
+			Channel: s.Channel, Last: s.Last, By: q.By, Top: q.Top,
+		})
+	}
+	return all, nil
+}
+
+var _ report.Mailer = (*notify.Notifier)(nil)
 
 func (e *edge) closeJournal() {
 	if e.journal != nil {

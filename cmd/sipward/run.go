@@ -79,6 +79,7 @@ type edge struct {
 	notices  *notices
 	journal  *report.Journal // nil: there is none
 	notifier *notify.Notifier
+	reports  *report.Scheduler // nil: there is no journal
 	events   *event.Bus
 	started  time.Time
 	workers  int
@@ -138,6 +139,7 @@ func (e *edge) build(events *event.Bus) error {
 	if e.notifier, err = e.newNotifier(); err != nil {
 		return err
 	}
+	e.newScheduler()
 	e.lists = c.lists.withCommands(e.state.store)
 	e.engine = policy.New(e.policyConfig(c))
 	e.recall(time.Now())
@@ -214,6 +216,7 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.notices.Run(work, e.log) })
 	if e.journal != nil {
 		group.Go(func() error { return e.journal.Run(work, e.events, e.state.bans) })
+		group.Go(func() error { return e.reports.Run(work) })
 	}
 	group.Go(func() error { return e.notifier.Run(work) })
 	group.Go(func() error { return e.tellOfBans(work) })
@@ -330,6 +333,9 @@ func (e *edge) apply(c *configuration) {
 	e.mirror.setLists(e.lists)
 	if err := e.notifier.Reload(notifySettings(c)); err != nil { // loadChannels has checked them
 		e.log.Error("notifications go on as they were", "err", err)
+	}
+	if e.reports != nil {
+		e.reports.Reload(c.schedules)
 	}
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)

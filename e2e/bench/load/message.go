@@ -35,7 +35,7 @@ func newFirst(cfg *Config, run uint32) *first {
 	var text string
 	switch cfg.Flow {
 	case Call:
-		text = invite(cfg.Target)
+		text = invite(cfg)
 	case Credentials:
 		text = register(cfg.Target, "1", callIDTail, credentials(cfg.Target))
 	case Challenge:
@@ -54,8 +54,12 @@ func newFirst(cfg *Config, run uint32) *first {
 
 func finish(text string, cfg *Config, run uint32) string {
 	b := bytes.ReplaceAll([]byte(text), []byte(markRun), fmt.Appendf(nil, "%08x", run))
-	b = bytes.ReplaceAll(b, []byte("NETWORK"), fmt.Appendf(nil, "%d.%d", cfg.Network[0], cfg.Network[1]))
-	return string(bytes.ReplaceAll(b, []byte("PPPPP"), fmt.Appendf(nil, "%d", cfg.Port)))
+	return string(bytes.ReplaceAll(inNetwork(b, cfg), []byte("PPPPP"), fmt.Appendf(nil, "%d", cfg.Port)))
+}
+
+// inNetwork puts the sources' network in its place.
+func inNetwork(b []byte, cfg *Config) []byte {
+	return bytes.ReplaceAll(b, []byte("NETWORK"), fmt.Appendf(nil, "%d.%d", cfg.Network[0], cfg.Network[1]))
 }
 
 func (f *first) size() int { return len(f.text) }
@@ -119,10 +123,12 @@ func credentials(target netip.AddrPort) string {
 		`", qop=auth, nc=00000001` + "\r\n"
 }
 
-func invite(target netip.AddrPort) string {
+func invite(cfg *Config) string {
+	target := cfg.Target
 	sdp := "v=0\r\no=- 2890844526 2890844526 IN IP4 " + markSource + "\r\ns=-\r\nc=IN IP4 " + markSource + "\r\nt=0 0\r\n" +
 		"m=audio 49170 RTP/AVP 0 8 18 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:18 G729/8000\r\n" +
 		"a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=sendrecv\r\n"
+	sdp = string(inNetwork([]byte(sdp), cfg)) // its length is in the header
 	return "INVITE sip:echo@" + target.String() + " SIP/2.0\r\n" +
 		"Via: SIP/2.0/UDP " + markSource + ":PPPPP;branch=" + branchHead + markRun + "i1" + markSeq + ";rport\r\n" +
 		"Max-Forwards: 70\r\n" +

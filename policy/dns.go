@@ -56,7 +56,7 @@ func (e *Engine) MayAsk(src netip.AddrPort, transport Transport, now int64) Deci
 	}
 	s := e.subjectOf(addr, now)
 	e.charge(&s, charge{
-		reason: ReasonDNSStranger, action: rule.Strangers, block: s.rules.Register.BlockTime, proven: transport.Reliable(),
+		reason: ReasonDNSStranger, action: rule.Strangers, block: s.rules.Register.BlockTime, proven: transport.Connected(),
 		detail: "a question to the DNS front, which is not for it",
 	})
 	if rule.Strangers.Kind == ActionReject && e.asking.refusals.Allow(addr, now, refusalLimit) {
@@ -83,7 +83,7 @@ func (e *Engine) Question(src netip.AddrPort, transport Transport, now int64) De
 	case rule.Action.watches(), rule.Action.Kind == ActionBan && int(n) == max(rule.Burst, 1):
 		s := e.subjectOf(addr, now)
 		e.charge(&s, charge{
-			reason: ReasonDNSLimit, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Reliable(),
+			reason: ReasonDNSLimit, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Connected(),
 			count: int(n), period: period, detail: "questions over the limit of the DNS front",
 		})
 	}

@@ -62,7 +62,7 @@ func TestQuestionActions(t *testing.T) {
 				t.Errorf("a stranger: %+v", d)
 			}
 			r, got := bans.Lookup(stranger.Addr(), now)
-			if got != tt.banned || got && (r.Proven != tt.transport.Reliable() || r.Guard != "dns-stranger") {
+			if got != tt.banned || got && (r.Proven != tt.transport.Connected() || r.Guard != "dns-stranger") {
 				t.Errorf("the stranger's ban: %v %+v", got, r)
 			}
 		})

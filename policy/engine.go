@@ -335,7 +335,7 @@ func (e *Engine) bindingKey(s *subject, o *Outcome) uint64 {
 
 // proven says whether the request showed that its source is not forged.
 func (o *Outcome) proven() bool {
-	return o.Proven || o.Transport.Reliable() || o.Nonce == NonceIssued
+	return o.Proven || o.Transport.Connected() || o.Nonce == NonceIssued
 }
 
 // observePartner takes note of what a source answered to a request of a PBX. Who

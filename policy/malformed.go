@@ -23,7 +23,7 @@ func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string
 	if s.standing == Allowed {
 		return answer
 	}
-	proven := transport.Reliable()
+	proven := transport.Connected()
 	n := e.malformed[index(proven)].Add(s.addr, now, rule.Period)
 	if rule.Threshold <= 0 || int64(n) <= int64(rule.Threshold) {
 		return answer
@@ -67,7 +67,7 @@ func (e *Engine) Flooded(src netip.AddrPort, transport Transport, now int64) gat
 		return gate.DropFlood
 	}
 	e.charge(&s, charge{
-		reason: ReasonFlood, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Reliable(),
+		reason: ReasonFlood, action: rule.Action, block: s.rules.Register.BlockTime, proven: transport.Connected(),
 		count: int(n), period: period, detail: "messages over the flood limit",
 	})
 	return gate.DropFlood

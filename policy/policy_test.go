@@ -54,14 +54,23 @@ func TestNames(t *testing.T) {
 		want string
 	}{
 		{policy.Pass, "pass"}, {policy.Drop, "drop"}, {policy.Reject, "reject"}, {policy.Verdict(9), "unknown"},
-		{policy.UDP, "udp"}, {policy.TCP, "tcp"}, {policy.TLS, "tls"}, {policy.WS, "ws"}, {policy.WSS, "wss"}, {policy.Transport(99), "unknown"},
+		{policy.UDP, "udp"}, {policy.TCP, "tcp"}, {policy.TLS, "tls"}, {policy.WS, "ws"}, {policy.WSS, "wss"},
+		{policy.DTLS, "dtls"}, {policy.Transport(99), "unknown"},
 	} {
 		if tt.got.String() != tt.want {
 			t.Errorf("%v, want %v", tt.got, tt.want)
 		}
 	}
-	if policy.UDP.Reliable() || !policy.TCP.Reliable() || !policy.WSS.Reliable() {
-		t.Error("Reliable is wrong")
+	for _, tt := range []struct {
+		transport                   policy.Transport
+		reliable, connected, secure bool
+	}{
+		{policy.UDP, false, false, false}, {policy.TCP, true, true, false}, {policy.TLS, true, true, true},
+		{policy.WS, true, true, false}, {policy.WSS, true, true, true}, {policy.DTLS, false, true, true},
+	} {
+		if tr := tt.transport; tr.Reliable() != tt.reliable || tr.Connected() != tt.connected || tr.Secure() != tt.secure {
+			t.Errorf("%v: reliable %v, connected %v, secure %v", tr, tr.Reliable(), tr.Connected(), tr.Secure())
+		}
 	}
 }
 

@@ -71,5 +71,5 @@ func userOf(account []byte) []byte {
 
 // proven says whether the request shows that its source is not forged.
 func (r *Request) proven() bool {
-	return r.Proven || r.Transport.Reliable() || r.Nonce == NonceIssued
+	return r.Proven || r.Transport.Connected() || r.Nonce == NonceIssued
 }

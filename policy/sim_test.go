@@ -174,7 +174,7 @@ func (s *sim) send(m msg, done func(fate)) {
 	r := policy.Request{
 		Source: src, Transport: m.tr, Gate: v, Method: []byte(m.method), Account: []byte(m.account),
 		Target: []byte(m.target), HasCredentials: m.secret != "", Nonce: m.nonce,
-		Proven:   m.proven || m.tr.Reliable() || m.nonce == policy.NonceIssued,
+		Proven:   m.proven || m.tr.Connected() || m.nonce == policy.NonceIssued,
 		InDialog: m.inside, Transaction: m.tx, Credentials: credentials(m), Dialog: m.dialog, Scan: m.scan, Text: shown(m.method),
 	}
 	d := s.e.Decide(&r, s.now)

@@ -92,9 +92,10 @@ const (
 	TLS
 	WS
 	WSS
+	DTLS
 )
 
-var transportNames = [...]string{"udp", "tcp", "tls", "ws", "wss"}
+var transportNames = [...]string{"udp", "tcp", "tls", "ws", "wss", "dtls"}
 
 // String returns the transport's name in lower case, as in a URI parameter.
 func (t Transport) String() string {
@@ -104,9 +105,15 @@ func (t Transport) String() string {
 	return "unknown"
 }
 
-// Reliable says whether the transport retransmits by itself. Its source
-// addresses cannot be forged, either.
-func (t Transport) Reliable() bool { return t != UDP }
+// Reliable says whether the transport retransmits by itself (RFC 3261 §17.1.1.2).
+func (t Transport) Reliable() bool { return t != UDP && t != DTLS }
+
+// Connected says whether messages come over a connection that both sides have set up.
+// Then the address that they come from is not forged.
+func (t Transport) Connected() bool { return t != UDP }
+
+// Secure says whether the transport is encrypted.
+func (t Transport) Secure() bool { return t == TLS || t == WSS || t == DTLS }
 
 // Request is what policy knows of a request. The byte slices point into the
 // message and are valid during the call only.
@@ -126,7 +133,7 @@ type Request struct {
 	// Nonce is the origin of the credentials' nonce: NonceNone without any.
 	Nonce Nonce
 	// Proven says that this very message shows that its source address is not
-	// forged: it came over a stream, or echoes a nonce or a To tag that was sent
+	// forged: it came over a connection, or echoes a nonce or a To tag that was sent
 	// to that address. What an earlier message has shown does not count: the next
 	// may be forged.
 	Proven bool

@@ -28,11 +28,9 @@ const aliasMark = '~'
 const (
 	aliasSecure    = 1 << iota // the scheme was sips
 	aliasNoUser                // there was no "user@"
-	aliasTransport             // ";transport=tcp" was added at the end
+	aliasTransport             // a transport was added at the end
 	aliasParams                // the payload has the original parameters
 )
-
-const addedTransport = ";transport=tcp"
 
 // makeAlias replaces span (a URI, parsed as uri) by its alias: a URI that leads to
 // f and from there on to tok. A URI too long for a token is left as it came; no PBX
@@ -42,10 +40,7 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	buf := t.m.Buf
 	transport, _ := uri.Param(buf, "transport")
 	maddr, _ := uri.Param(buf, "maddr")
-	want := "udp"
-	if tok.Stream {
-		want = "tcp"
-	}
+	want := f.ep.spelling()
 	var flags byte
 	if uri.Kind == sip.SchemeSIPS {
 		flags |= aliasSecure
@@ -53,11 +48,11 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	if !uri.HasUser {
 		flags |= aliasNoUser
 	}
-	conflict := transport.Present && !bytes.EqualFold(transport.Value.Of(buf), []byte(want)) || maddr.Present
+	conflict := transport.Present && !bytes.EqualFold(transport.Value.Of(buf), []byte(want.name)) || maddr.Present
 	switch {
 	case conflict:
 		flags |= aliasParams
-	case tok.Stream && !transport.Present:
+	case want.param != "" && !transport.Present:
 		flags |= aliasTransport
 	}
 	if 2+uri.HostPort.Len()+uri.Params.Len() > flow.MaxPayload {
@@ -89,8 +84,8 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	} else {
 		t.e.B = append(t.e.B, uri.Params.Of(buf)...)
 	}
-	if tok.Stream && (conflict || flags&aliasTransport != 0) {
-		t.e.B = append(t.e.B, addedTransport...)
+	if conflict || flags&aliasTransport != 0 {
+		t.e.B = append(t.e.B, want.param...)
 	}
 	t.e.B = appendHeaders(t.e.B, buf, uri)
 	if wrap {

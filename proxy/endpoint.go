@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"sipward/policy"
 	"sipward/proxy/flow"
@@ -22,7 +25,7 @@ type Listener struct {
 // An endpoint is a bound listener as the packet path sees it.
 type endpoint struct {
 	transport policy.Transport
-	listener  int // index in netio's UDP or TCP set
+	listener  int // index among netio's UDP listeners, or among those that take connections
 	addr      netip.AddrPort
 	wildcard  bool
 	outside   bool // phones and trunks are spoken to here
@@ -30,7 +33,50 @@ type endpoint struct {
 	advertise string
 }
 
-func (e *endpoint) stream() bool { return e.transport != policy.UDP }
+// framed reports whether messages on a connection of this transport are told apart by their
+// Content-Length (RFC 3261 §18.3). Elsewhere each comes by itself.
+func (e *endpoint) framed() bool { return e.transport == policy.TCP || e.transport == policy.TLS }
+
+// source is the address to speak from: the system's choice for a wildcard.
+func (e *endpoint) source() netip.Addr {
+	if e.wildcard {
+		return netip.Addr{}
+	}
+	return e.addr.Addr()
+}
+
+// A spelling is how a transport is written.
+type spelling struct {
+	via   string // in our Via, with a space (RFC 3261 §20.42, RFC 7118 §5.2)
+	param string // the parameter of a URI that leads to us; none for UDP
+	name  string // its value
+}
+
+// A URI says no more than ws for both of RFC 7118 (§5.3). DTLS is not standardized; the
+// names are those of draft-jennings-sip-dtls.
+var spellings = [...]spelling{
+	policy.UDP:  {"UDP ", "", "udp"},
+	policy.TCP:  {"TCP ", ";transport=tcp", "tcp"},
+	policy.TLS:  {"TLS ", ";transport=tls", "tls"},
+	policy.WS:   {"WS ", ";transport=ws", "ws"},
+	policy.WSS:  {"WSS ", ";transport=ws", "ws"},
+	policy.DTLS: {"DTLS-UDP ", ";transport=dtls-udp", "dtls-udp"},
+}
+
+func (e *endpoint) spelling() *spelling { return &spellings[e.transport] }
+
+// standardPort is the port of a URI without one (RFC 3261 §19.1.2, RFC 7118 §5.4).
+func standardPort(t policy.Transport) uint16 {
+	switch t {
+	case policy.TLS, policy.DTLS:
+		return 5061
+	case policy.WS:
+		return 80
+	case policy.WSS:
+		return 443
+	}
+	return defaultPort
+}
 
 // A face is how sipward appears to one side: the endpoint, and for a wildcard
 // endpoint the address of ours that the peer speaks to.
@@ -70,7 +116,9 @@ func (f face) same(g face) bool {
 type endpoints struct {
 	all []*endpoint
 	udp []*endpoint // by netio listener index
-	tcp []*endpoint
+	// conns are those that take connections, by the index that netio knows them by: first the
+	// streams, then DTLS.
+	conns []*endpoint
 }
 
 // newEndpoints merges the outside and inside listeners: one that is in both, or
@@ -85,54 +133,70 @@ func newEndpoints(outside, inside []Listener) (*endpoints, error) {
 		}
 		e := &endpoint{transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise}
 		eps.all = append(eps.all, e)
-		set := &eps.udp
-		if e.stream() {
-			set = &eps.tcp
-		}
-		e.listener = len(*set)
-		*set = append(*set, e)
 		return e
 	}
 	for _, l := range outside {
 		e := add(l)
 		e.outside = true
-		e.inside = e.inside || len(inside) == 0
+		e.inside = e.inside || len(inside) == 0 && ofPBX(l.Transport)
 	}
 	for _, l := range inside {
+		if !ofPBX(l.Transport) {
+			return nil, fmt.Errorf("proxy: %s://%s: no PBX is spoken to over %s", l.Transport, l.Addr, l.Transport)
+		}
 		add(l).inside = true
 	}
 	if len(eps.all) == 0 {
 		return nil, fmt.Errorf("proxy: nothing to listen on")
 	}
+	eps.number()
 	// A token holds the listener in one byte.
-	if len(eps.udp) > 256 || len(eps.tcp) > 256 {
-		return nil, fmt.Errorf("proxy: more than 256 listeners of one transport")
+	if len(eps.udp) > 256 || len(eps.conns) > 256 {
+		return nil, fmt.Errorf("proxy: more than 256 listeners for datagrams, or for connections")
 	}
 	return eps, nil
 }
 
-func (s *endpoints) set(stream bool) []*endpoint {
-	if stream {
-		return s.tcp
+// number gives the endpoints the indices that netio knows them by.
+func (s *endpoints) number() {
+	var dtls []*endpoint
+	for _, e := range s.all {
+		switch e.transport {
+		case policy.UDP:
+			s.udp = append(s.udp, e)
+		case policy.DTLS:
+			dtls = append(dtls, e)
+		default:
+			s.conns = append(s.conns, e)
+		}
 	}
-	return s.udp
+	s.conns = append(s.conns, dtls...)
+	for _, set := range [...][]*endpoint{s.udp, s.conns} {
+		for i, e := range set {
+			e.listener = i
+		}
+	}
 }
 
-// get returns the endpoint with a listener index from a token if it still serves
+// ofPBX reports whether PBXes can be spoken to over a transport.
+func ofPBX(t policy.Transport) bool {
+	return t == policy.UDP || t == policy.TCP || t == policy.TLS
+}
+
+// datagram returns the endpoint with a listener index from a token if it still serves
 // that side and family, or else one that does. After a change of the configuration
 // an old token thus still works where it can.
-func (s *endpoints) get(stream bool, listener int, side flow.Side, dst netip.Addr) *endpoint {
-	set := s.set(stream)
-	if listener < len(set) && set[listener].serves(side, dst) {
-		return set[listener]
+func (s *endpoints) datagram(listener int, side flow.Side, dst netip.Addr) *endpoint {
+	if listener < len(s.udp) && s.udp[listener].serves(side, dst) {
+		return s.udp[listener]
 	}
-	return s.find(stream, side, dst)
+	return s.find(policy.UDP, side, dst)
 }
 
 // find returns the first endpoint of the transport that can reach dst on a side.
-func (s *endpoints) find(stream bool, side flow.Side, dst netip.Addr) *endpoint {
-	for _, e := range s.set(stream) {
-		if e.serves(side, dst) {
+func (s *endpoints) find(transport policy.Transport, side flow.Side, dst netip.Addr) *endpoint {
+	for _, e := range s.all {
+		if e.transport == transport && e.serves(side, dst) {
 			return e
 		}
 	}
@@ -147,14 +211,11 @@ func (e *endpoint) serves(side flow.Side, dst netip.Addr) bool {
 	return role && e.addr.Addr().Is4() == dst.Is4()
 }
 
-// isOurs reports whether host:port (port 0: the default, 5060) names one of our
+// isOurs reports whether host:port (port 0: the transport's standard one) names one of our
 // endpoints; local is the address that the message came to, for wildcards.
 func (s *endpoints) isOurs(host netip.Addr, port uint16, local netip.Addr) bool {
-	if port == 0 {
-		port = defaultPort
-	}
 	for _, e := range s.all {
-		if e.addr.Port() == port && (e.addr.Addr() == host || e.wildcard && local == host) {
+		if e.addr.Port() == cmp.Or(port, standardPort(e.transport)) && (e.addr.Addr() == host || e.wildcard && local == host) {
 			return true
 		}
 	}
@@ -165,7 +226,11 @@ func (s *endpoints) isOurs(host netip.Addr, port uint16, local netip.Addr) bool 
 // endpoint advertises.
 func (s *endpoints) advertises(text []byte) bool {
 	for _, e := range s.all {
-		if e.advertise != "" && string(text) == e.advertise {
+		if e.advertise == "" || !strings.HasPrefix(e.advertise, string(text)) {
+			continue
+		}
+		switch port := e.advertise[len(text):]; {
+		case port == "", port == ":"+strconv.Itoa(int(standardPort(e.transport))):
 			return true
 		}
 	}

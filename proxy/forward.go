@@ -35,7 +35,7 @@ func (t *task) fromOutside(b *branch) {
 		return
 	}
 	via := t.flowToken(flow.KindVia, h.pbx)
-	if t.from.stream() {
+	if t.from.conn != nil {
 		t.s.remember(&via, false)
 	}
 	t.restoreFrom(&h)
@@ -86,9 +86,7 @@ func (t *task) leadBack(h *hop, via *flow.Token) sip.Fault {
 	t.e.B = t.s.key.Append(t.e.B, &tok, nil, 0)
 	t.e.B = append(t.e.B, '@')
 	t.e.B = h.appendHostPort(t.e.B)
-	if h.ep.stream() {
-		t.e.B = append(t.e.B, addedTransport...)
-	}
+	t.e.B = append(t.e.B, h.ep.spelling().param...)
 	t.e.B = append(t.e.B, ";lr>\r\n"...)
 	if !t.supportsPath() {
 		// A registrar may refuse a Path whose phone does not say that it knows of it
@@ -130,7 +128,7 @@ func (t *task) backToAlias(n *sip.NameAddr, text []byte, f face) {
 func (t *task) hopToPBX() (h hop, ok bool) {
 	if tok, payload, _, found := t.alias(&t.m.URI); found && tok.Side == flow.Inside {
 		t.restoreAlias(&t.m.URI, t.m.RequestURI, false, payload)
-		if !t.from.stream() && !tok.Stream {
+		if !t.from.reliable() && !tok.Stream {
 			h, ok = t.hopTo(&tok)
 			h.pbx = tok.PBX
 			return h, ok
@@ -164,14 +162,14 @@ func (t *task) namedPBX() *upstream.PBX {
 // pick chooses the account's PBX among those that are up.
 func (t *task) pick() *upstream.PBX {
 	account := t.account
-	if t.from.stream() {
+	if t.from.reliable() {
 		return t.s.pool.PickStream(account)
 	}
 	return t.s.pool.Pick(account)
 }
 
-// connectPBX makes the hop to p, or to the account's PBX if p is nil. Over a stream
-// it may have to dial; a PBX that refuses is taken out and the next one tried.
+// connectPBX makes the hop to p, or to the account's PBX if p is nil. For what came over a
+// stream it may have to dial; a PBX that refuses is taken out and the next one tried.
 func (t *task) connectPBX(p *upstream.PBX) (h hop, ok bool) {
 	for range t.s.pool.Len() {
 		if p == nil {
@@ -180,17 +178,21 @@ func (t *task) connectPBX(p *upstream.PBX) (h hop, ok bool) {
 		if p == nil {
 			return h, false
 		}
-		ep := t.s.eps.find(t.from.stream(), flow.Inside, p.Addr().Addr())
+		transport := policy.UDP
+		if t.from.reliable() {
+			transport = policy.TCP
+		}
+		ep := t.s.eps.find(transport, flow.Inside, p.Addr().Addr())
 		if ep == nil {
 			return h, false
 		}
 		h = hop{face: face{ep: ep, towards: flow.Inside}, addr: p.Addr(), pbx: p.ID()}
-		if !t.from.stream() {
+		if transport == policy.UDP {
 			h.local, ok = t.s.localTo(ep, p.Addr().Addr())
 			return h, ok
 		}
 		var err error
-		if h.conn, err = t.s.pair(t.from.conn, p); err == nil {
+		if h.conn, err = t.s.pair(t.from.conn, p, ep); err == nil {
 			h.local = h.conn.Local().Addr()
 			return h, true
 		}

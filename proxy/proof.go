@@ -129,7 +129,7 @@ func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qo
 func (t *task) prove() {
 	m, r := &t.m, &t.req
 	addr := t.from.addr.Addr()
-	r.Proven = t.from.stream()
+	r.Proven = t.from.conn != nil
 	r.InDialog = !m.To.Tag.Empty()
 	if r.InDialog && !r.Proven {
 		key := t.tagKey(addr)

@@ -45,9 +45,9 @@ func (t *task) permitted(b *branch) bool {
 	t.describe(b)
 	d := t.s.engine.Decide(&t.req, t.now)
 	for waited := time.Duration(0); d.Verdict == policy.Hold; waited += holdStep {
-		// Too many guesses are in flight. UDP comes again by itself; a connection's
+		// Too many guesses are in flight. A datagram comes again by itself; a stream's
 		// reader has nobody else to serve meanwhile.
-		if !t.from.stream() {
+		if !t.from.reliable() {
 			t.note(policy.Drop, d.Reason, "")
 			return false
 		}
@@ -269,9 +269,7 @@ func (t *task) recordRoute(f face, rr *flow.Token, payload []byte) {
 	t.e.B = t.s.key.Append(t.e.B, rr, payload, 0)
 	t.e.B = append(t.e.B, '@')
 	t.e.B = f.appendHostPort(t.e.B)
-	if f.ep.stream() {
-		t.e.B = append(t.e.B, addedTransport...)
-	}
+	t.e.B = append(t.e.B, f.ep.spelling().param...)
 	t.e.B = append(t.e.B, ";lr>\r\n"...)
 }
 

@@ -146,7 +146,7 @@ func New(cfg Config) (*Server, error) {
 	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
 		return nil, err
 	}
-	if s.tcp, err = netio.ListenTCP(cfg.TCP, addrs(eps.tcp)); err != nil {
+	if s.tcp, err = netio.ListenTCP(cfg.TCP, addrs(eps.conns)); err != nil {
 		s.udp.Close()
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func New(cfg Config) (*Server, error) {
 	for i, e := range eps.udp { // the real port where 0 was asked for
 		e.addr = s.udp.LocalAddr(i)
 	}
-	for i, e := range eps.tcp {
+	for i, e := range eps.conns {
 		e.addr = s.tcp.LocalAddr(i)
 	}
 	return s, nil

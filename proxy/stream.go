@@ -24,6 +24,7 @@ var (
 // A stream is what we know of a connection; it is the netio.Conn's value.
 type stream struct {
 	side flow.Side
+	ep   *endpoint // that accepted it, or of its transport for one that we dialled
 	// pair is, on a connection that we dialled to a PBX, the phone's connection.
 	pair *netio.Conn
 	// trunk is the key of a connection that we dialled to a trunk.
@@ -34,8 +35,6 @@ type stream struct {
 	peers  []peer   // of an outside connection: one for each PBX that it needed
 	keys   []uint64 // under which Streams remembers it
 }
-
-func newTrunkStream(addr netip.AddrPort) *stream { return &stream{side: flow.Outside, trunk: addr} }
 
 type peer struct {
 	pbx  uint16
@@ -52,7 +51,7 @@ func (s *Server) Accept(remote netip.AddrPort, listener int) bool {
 	if s.draining.Load() {
 		return false
 	}
-	ep := s.eps.tcp[listener]
+	ep := s.eps.conns[listener]
 	if ep.inside && s.pool.Has(remote.Addr()) {
 		return true
 	}
@@ -69,14 +68,8 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 	defer s.tasks.Put(t)
 	st := s.streamState(c)
 	t.begin(s.now())
-	ep := s.eps.tcp[0]
-	if l := c.Listener(); l >= 0 {
-		ep = s.eps.tcp[l]
-	} else if found := s.eps.find(true, st.side, c.Remote().Addr()); found != nil {
-		ep = found
-	}
 	t.from = origin{
-		face: face{ep: ep, local: c.Local().Addr(), port: c.Local().Port(), towards: st.side},
+		face: face{ep: st.ep, local: c.Local().Addr(), port: c.Local().Port(), towards: st.side},
 		addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c,
 	}
 	if st.side == flow.Outside && !t.admitted() || s.transit != nil && !s.leads(c) {
@@ -95,9 +88,9 @@ func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
 	t.begin(s.now())
 	st := s.streamState(c)
 	if st.side == flow.Outside {
-		s.engine.Malformed(c.Remote(), policy.TCP, fault.String(), t.now)
+		s.engine.Malformed(c.Remote(), st.ep.transport, fault.String(), t.now)
 	}
-	t.from = origin{addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c}
+	t.from = origin{face: face{ep: st.ep}, addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c}
 	t.m.Buf = nil
 	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
 }
@@ -133,20 +126,19 @@ func (s *Server) streamState(c *netio.Conn) *stream {
 	if st, ok := c.Value().(*stream); ok {
 		return st
 	}
-	st := &stream{side: flow.Outside}
-	if s.eps.tcp[c.Listener()].inside && s.pool.Has(c.Remote().Addr()) {
+	st := &stream{side: flow.Outside, ep: s.eps.conns[c.Listener()]}
+	if st.ep.inside && s.pool.Has(c.Remote().Addr()) {
 		st.side = flow.Inside
 	}
 	c.SetValue(st)
 	return st
 }
 
-// pair returns c's connection to the PBX, dialled if there is none yet. It is
-// called by c's reader only.
-func (s *Server) pair(c *netio.Conn, p *upstream.PBX) (*netio.Conn, error) {
+// pair returns c's connection to the PBX, dialled if there is none yet: from the address of
+// ep, so that a PBX which knows us by address recognises us. It is called by c's reader only.
+func (s *Server) pair(c *netio.Conn, p *upstream.PBX, ep *endpoint) (*netio.Conn, error) {
 	return s.pairBy(c, p.ID(), func() (*netio.Conn, error) {
-		return s.tcp.Dial(s.ctx, s, s.dialFrom(flow.Inside, p.Addr().Addr()), p.Addr(), s.cfg.DialTimeout,
-			&stream{side: flow.Inside, pair: c})
+		return s.tcp.Dial(s.ctx, s, ep.source(), p.Addr(), s.cfg.DialTimeout, &stream{side: flow.Inside, ep: ep, pair: c})
 	})
 }
 
@@ -177,16 +169,6 @@ func (s *Server) pairBy(c *netio.Conn, pbx uint16, dial func() (*netio.Conn, err
 	return conn, nil
 }
 
-// dialFrom returns the address of ours to dial dst from: that of the endpoint for
-// its side, so that a PBX which knows us by address recognises us.
-func (s *Server) dialFrom(side flow.Side, dst netip.Addr) netip.Addr {
-	ep := s.eps.find(true, side, dst)
-	if ep == nil || ep.wildcard {
-		return netip.Addr{}
-	}
-	return ep.addr.Addr()
-}
-
 // onPair reports whether the message at hand came over a connection that we
 // dialled for a phone's (or a trunk's).
 func (t *task) onPair() bool {
@@ -203,7 +185,7 @@ func (t *task) pairToken() flow.Token {
 	tok := flow.Token{Kind: flow.KindRoute, Side: flow.Outside, Stream: true, Addr: c.Remote(), Conn: c.ID()}
 	if l := c.Listener(); l >= 0 {
 		tok.Listener = uint8(l)
-		if t.s.eps.tcp[l].wildcard {
+		if t.s.eps.conns[l].wildcard {
 			tok.Local = c.Local().Addr()
 		}
 	}

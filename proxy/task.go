@@ -64,13 +64,15 @@ type origin struct {
 	gate  gate.Verdict
 }
 
-func (o *origin) stream() bool { return o.conn != nil }
+// reliable reports whether nothing that is sent over the sender's transport is lost. What
+// came that way goes on that way.
+func (o *origin) reliable() bool { return o.ep.transport.Reliable() }
 
 // A hop is where a message goes: a face of ours and the peer.
 type hop struct {
 	face
 	addr netip.AddrPort
-	conn *netio.Conn // for a stream
+	conn *netio.Conn // nil for UDP
 	pbx  uint16      // the PBX that is spoken to, if it is one
 }
 
@@ -85,7 +87,7 @@ func newTask(s *Server, shard *policy.Shard, times *histogram) *task {
 
 // handle takes one whole message. b is the caller's; it is not kept.
 func (t *task) handle(b []byte) {
-	fault := t.m.Parse(b, t.from.stream())
+	fault := t.m.Parse(b, t.from.ep.framed())
 	t.e.Reset(&t.m)
 	if t.s.transit != nil {
 		t.transit(fault)
@@ -149,25 +151,24 @@ func (t *task) flowToken(kind flow.Kind, pbx uint16) flow.Token {
 
 // hopTo finds the way to the flow in a token.
 func (t *task) hopTo(tok *flow.Token) (h hop, ok bool) {
-	ep := t.s.eps.get(tok.Stream, int(tok.Listener), tok.Side, tok.Addr.Addr())
-	if ep == nil {
-		return h, false
-	}
-	h = hop{face: face{ep: ep, local: tok.Local, towards: tok.Side}, addr: tok.Addr}
 	if !tok.Stream {
-		return h, true
+		ep := t.s.eps.datagram(int(tok.Listener), tok.Side, tok.Addr.Addr())
+		return hop{face: face{ep: ep, local: tok.Local, towards: tok.Side}, addr: tok.Addr}, ep != nil
 	}
-	h.conn = t.s.streamOf(tok)
-	if h.conn == nil {
+	c := t.s.streamOf(tok)
+	if c == nil {
 		return h, false
 	}
-	h.addr, h.local = h.conn.Remote(), h.conn.Local().Addr()
-	return h, true
+	ep := t.s.streamState(c).ep
+	return hop{face: face{ep: ep, local: c.Local().Addr(), towards: tok.Side}, addr: c.Remote(), conn: c}, true
 }
 
 // send writes the edited message to h.
 func (t *task) send(h *hop) bool {
-	if h.ep.stream() {
+	if h.conn != nil {
+		if t.m.ContentLength < 0 && h.ep.framed() {
+			t.sayLength()
+		}
 		t.wire = t.e.AppendTo(t.wire[:0])
 		return h.conn.Send(t.wire) == nil
 	}
@@ -183,10 +184,21 @@ func (t *task) send(h *hop) bool {
 	return t.s.udp.WriteTo(h.ep.listener, t.wire, h.addr, h.source()) == nil
 }
 
+// sayLength adds the Content-Length that a stream needs (RFC 3261 §18.3) to a message that
+// came as a whole without one.
+func (t *task) sayLength() {
+	at := t.m.HeadEnd - 2 // before the empty line
+	t.e.Begin(sip.Span{Off: at, End: at})
+	t.e.B = append(t.e.B, "Content-Length: "...)
+	t.e.B = appendInt(t.e.B, t.m.Body.Len())
+	t.e.B = append(t.e.B, "\r\n"...)
+	t.e.End()
+}
+
 // sendBytes writes a message of our own making to h.
 func (t *task) sendBytes(h *hop, b []byte) bool {
 	switch {
-	case h.ep.stream():
+	case h.conn != nil:
 		return h.conn.Send(b) == nil
 	case len(b) > maxDatagram:
 		return false

@@ -222,7 +222,7 @@ func (t *task) transactionEnd() int64 {
 func (t *task) transitAnswer() {
 	t.accountOf()
 	b := t.branchOf()
-	client := flow.Token{Side: flow.Outside, Stream: t.from.stream(), Addr: t.from.target()}
+	client := flow.Token{Side: flow.Outside, Stream: t.from.conn != nil, Addr: t.from.target()}
 	if client.Stream {
 		if conn, err := t.s.pairInTransit(t.from.conn); err == nil {
 			conn.Pin() // the answer that gets a source cut off still goes out
@@ -256,7 +256,7 @@ func (t *task) transitAnswer() {
 // uniformInTransit sends the client a challenge in place of the answer at hand.
 func (t *task) uniformInTransit(client *flow.Token) bool {
 	back := hop{face: face{ep: t.from.ep, local: t.from.addr.Addr(), port: t.from.addr.Port()}, addr: client.Addr}
-	if t.from.stream() {
+	if t.from.conn != nil {
 		conn, err := t.s.pairInTransit(t.from.conn)
 		if err != nil {
 			return false
@@ -306,7 +306,7 @@ func (t *task) transitReply() {
 		t.pass()
 		return
 	}
-	pbx := flow.Token{Side: flow.Inside, Stream: t.from.stream(), Addr: t.from.target(), Follow: t.from.trunk || note[0] == notedOthers}
+	pbx := flow.Token{Side: flow.Inside, Stream: t.from.conn != nil, Addr: t.from.target(), Follow: t.from.trunk || note[0] == notedOthers}
 	if d := t.observed(&pbx, nil, &b, 0); d.Verdict != policy.Pass {
 		t.note(d.Verdict, d.Reason, "")
 		return

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sipward/policy"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
 )
@@ -38,15 +39,16 @@ func (s *Server) pairInTransit(c *netio.Conn) (*netio.Conn, error) {
 			side = flow.Outside
 		}
 		from, to := c.Remote(), c.Local()
+		next := &stream{side: side, ep: s.eps.find(policy.TCP, side, to.Addr()), pair: c}
 		anyPort := netip.AddrPortFrom(from.Addr(), 0)
 		if s.transit.OnHost && side == flow.Outside {
 			from = anyPort // the port is the PBX's
 		}
-		conn, err := s.tcp.DialFrom(s.ctx, s, from, to, s.cfg.DialTimeout, &stream{side: side, pair: c})
+		conn, err := s.tcp.DialFrom(s.ctx, s, from, to, s.cfg.DialTimeout, next)
 		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) {
 			// Something of the client's last connection is left here. To have another port
 			// is better than to have none.
-			conn, err = s.tcp.DialFrom(s.ctx, s, anyPort, to, s.cfg.DialTimeout, &stream{side: side, pair: c})
+			conn, err = s.tcp.DialFrom(s.ctx, s, anyPort, to, s.cfg.DialTimeout, next)
 		}
 		return conn, err
 	})

@@ -50,7 +50,7 @@ func (t *task) toTrunk(b *branch, pbx uint16) {
 	}
 	rr := flow.Token{
 		Kind: flow.KindRoute, Side: flow.Outside, Follow: true, PBX: pbx,
-		Listener: uint8(h.ep.listener), Addr: h.addr, Stream: h.ep.stream(),
+		Listener: uint8(h.ep.listener), Addr: h.addr, Stream: h.conn != nil,
 	}
 	t.transmit(&h, b, &via, &rr, nil)
 }
@@ -75,45 +75,56 @@ func (t *task) toUs() {
 // connection, which only the slow lane may wait for.
 func (t *task) hopToURI(uri *sip.URI, b *branch) (h hop, ok, wait bool) {
 	buf := t.m.Buf
-	stream := t.from.stream()
-	if p, found := uri.Param(buf, "transport"); found {
-		stream = bytes.EqualFold(p.Value.Of(buf), []byte("tcp"))
-	}
-	transport := resolve.UDP
-	if stream {
-		transport = resolve.TCP
+	transport, lookUp, ok := t.trunkTransport(uri)
+	if !ok {
+		return h, false, false
 	}
 	seed := binary.LittleEndian.Uint64(b[:8]) // one transaction keeps to one target
 	host := uri.Host.Of(buf)
 	if !t.mayBlock {
-		target, hit := t.s.resolver.Cached(host, uint16(uri.Port), transport, seed)
+		target, hit := t.s.resolver.Cached(host, uint16(uri.Port), lookUp, seed)
 		if !hit {
 			return h, false, true
 		}
-		return t.hopToTarget(target.Addr, stream, host)
+		return t.hopToTarget(target.Addr, transport, host)
 	}
 	ctx, cancel := context.WithTimeout(t.s.ctx, t.s.cfg.LookupTimeout)
 	defer cancel()
-	targets, err := t.s.resolver.Lookup(ctx, string(host), uint16(uri.Port), transport, seed)
+	targets, err := t.s.resolver.Lookup(ctx, string(host), uint16(uri.Port), lookUp, seed)
 	if err != nil {
 		return h, false, false
 	}
 	for _, target := range targets {
-		if h, ok, _ = t.hopToTarget(target.Addr, stream, host); ok {
+		if h, ok, _ = t.hopToTarget(target.Addr, transport, host); ok {
 			return h, true, false
 		}
 	}
 	return h, false, false
 }
 
+// trunkTransport returns what a trunk is spoken to over, in the words of policy and of the
+// resolver: what the URI says, or else what is as reliable as the PBX's request was. ok is
+// false for what no trunk is spoken to over.
+func (t *task) trunkTransport(uri *sip.URI) (transport policy.Transport, lookUp resolve.Transport, ok bool) {
+	p, found := uri.Param(t.m.Buf, "transport")
+	name := p.Value.Of(t.m.Buf)
+	switch {
+	case found && bytes.EqualFold(name, []byte("tcp")), !found && t.from.reliable():
+		return policy.TCP, resolve.TCP, true
+	case found && bytes.EqualFold(name, []byte("udp")), !found:
+		return policy.UDP, resolve.UDP, true
+	}
+	return 0, 0, false
+}
+
 // hopToTarget makes the hop to one address of a trunk, that of host.
-func (t *task) hopToTarget(addr netip.AddrPort, stream bool, host []byte) (h hop, ok, wait bool) {
-	ep := t.s.eps.find(stream, flow.Outside, addr.Addr())
+func (t *task) hopToTarget(addr netip.AddrPort, transport policy.Transport, host []byte) (h hop, ok, wait bool) {
+	ep := t.s.eps.find(transport, flow.Outside, addr.Addr())
 	if ep == nil {
 		return h, false, false
 	}
 	h = hop{face: face{ep: ep, towards: flow.Outside}, addr: addr}
-	if !stream {
+	if transport == policy.UDP {
 		if h.local, ok = t.s.localTo(ep, addr.Addr()); !ok {
 			return h, false, false
 		}
@@ -130,8 +141,8 @@ func (t *task) hopToTarget(addr netip.AddrPort, stream bool, host []byte) (h hop
 		return h, false, true
 	}
 	if h.conn == nil {
-		conn, err := t.s.tcp.Dial(t.s.ctx, t.s, t.s.dialFrom(flow.Outside, addr.Addr()), addr, t.s.cfg.DialTimeout,
-			newTrunkStream(addr))
+		conn, err := t.s.tcp.Dial(t.s.ctx, t.s, ep.source(), addr, t.s.cfg.DialTimeout,
+			&stream{side: flow.Outside, ep: ep, trunk: addr})
 		if err != nil {
 			t.s.resolver.Failed(addr, t.now)
 			return h, false, false

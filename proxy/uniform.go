@@ -21,6 +21,7 @@ type challengeForm struct {
 	learned int64
 	status  []byte // the start line, with its CRLF
 	lines   []formLine
+	length  bool // there is a Content-Length
 }
 
 // A formLine is one header line of the form. One that belongs to the request is taken
@@ -60,7 +61,12 @@ func (t *task) learnForm() {
 		return
 	}
 	m := &t.m
-	f := &challengeForm{learned: t.now, status: bytes.Clone(m.Buf[:m.Headers[0].Line.Off])}
+	if !m.Body.Empty() {
+		return
+	}
+	f := &challengeForm{
+		learned: t.now, status: bytes.Clone(m.Buf[:m.Headers[0].Line.Off]), length: m.Has(sip.HeaderContentLength),
+	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		line := formLine{id: h.ID}
@@ -117,6 +123,9 @@ func (t *task) sendUniform(h *hop, tok *flow.Token) bool {
 			t.issued(b[from:], line.text, tok.Addr.Addr())
 			b = append(b, line.text[line.nonce.End:]...)
 		}
+	}
+	if !f.length && h.ep.framed() {
+		b = append(b, "Content-Length: 0\r\n"...)
 	}
 	b = append(b, "\r\n"...)
 	t.wire = b

@@ -114,11 +114,7 @@ func (t *task) looped(b *branch) bool {
 // pushVia adds our Via on top. It is the first splice at the start of the headers.
 func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
 	t.e.B = append(t.e.B, "Via: SIP/2.0/"...)
-	if f.ep.stream() {
-		t.e.B = append(t.e.B, "TCP "...)
-	} else {
-		t.e.B = append(t.e.B, "UDP "...)
-	}
+	t.e.B = append(t.e.B, f.ep.spelling().via...)
 	t.e.B = f.appendHostPort(t.e.B)
 	t.e.B = append(t.e.B, ";branch="+magicCookie...)
 	t.e.B = branchEncoding.AppendEncode(t.e.B, b[:])

@@ -124,7 +124,7 @@ func run() (failed bool, err error) {
 			return false, err
 		}
 	}
-	if err := l.measureCommon(o, rep); err != nil {
+	if err := l.measureCosts(o, rep); err != nil {
 		return false, err
 	}
 	rep.judge()

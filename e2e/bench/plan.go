@@ -3,7 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"sipward/e2e/bench/load"
 )
@@ -24,14 +26,19 @@ type Series struct {
 	Points  []Point   `json:"points"`
 }
 
-// at is the last loss-free step at a rate, nil if there is none.
+// at is the loss-free step at a rate, the one of median cost if there are several, nil if there is none.
 func (s *Series) at(rate int) *Point {
-	for i := len(s.Points) - 1; i >= 0; i-- {
+	var points []*Point
+	for i := range s.Points {
 		if p := &s.Points[i]; p.Pass && p.Target == rate {
-			return p
+			points = append(points, p)
 		}
 	}
-	return nil
+	if len(points) == 0 {
+		return nil
+	}
+	slices.SortFunc(points, func(a, b *Point) int { return cmp.Compare(a.CPU, b.CPU) })
+	return points[(len(points)-1)/2]
 }
 
 // measureSubject starts one edge and measures transactions from one source, which has the edge's
@@ -81,37 +88,40 @@ func (b *bench) series(o options, flow load.Flow, sources, start int, factor flo
 	return s, nil
 }
 
-// measureCommon fills in what a comparison of sipward with the bare forwarder lacks: the highest rate
-// that both carry.
-func (l *lab) measureCommon(o options, rep *Report) error {
+// rounds is how often each cost is measured for sipward and the bare forwarder in turn.
+const rounds = 3
+
+// measureCosts measures sipward and the bare forwarder in turn at the rates at which their costs are
+// compared: what the machine does by itself then meets both.
+func (l *lab) measureCosts(o options, rep *Report) error {
+	var pair []*bench
 	for _, s := range subjects(o.buffer) {
-		var missing []*Series
-		for _, own := range rep.Series {
-			if own.Subject == s.name && own.Flow != load.Call && rep.common(own) > 0 && own.at(rep.common(own)) == nil {
-				missing = append(missing, own)
-			}
-		}
-		if len(missing) == 0 {
+		if s.name != nameSipward && s.name != nameBare || rep.ofSubject(s.name) == nil {
 			continue
 		}
-		fmt.Fprintf(l.log, "%s at the common rate\n", s.name)
-		if err := l.fill(o, s, missing, rep); err != nil {
+		proc, target, err := l.startSubject(s)
+		if err != nil {
 			return err
 		}
+		defer l.stop(proc)
+		pair = append(pair, &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step})
 	}
-	return nil
-}
-
-func (l *lab) fill(o options, s subject, missing []*Series, rep *Report) error {
-	proc, target, err := l.startSubject(s)
-	if err != nil {
-		return err
+	if len(pair) < 2 {
+		return nil
 	}
-	defer l.stop(proc)
-	b := &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step}
-	for _, own := range missing {
-		if _, err := b.pass(own.Flow, own.Sources, rep.common(own), &own.Points); err != nil {
-			return err
+	fmt.Fprintln(l.log, "costs, in turn")
+	for _, own := range rep.ofSubject(nameSipward) {
+		if own.Flow == load.Call {
+			continue
+		}
+		for _, rate := range rep.compared(own) {
+			for range rounds {
+				for _, b := range pair {
+					if _, err := b.pass(own.Flow, own.Sources, rate, &rep.find(b.name, own).Points); err != nil {
+						return err
+					}
+				}
+			}
 		}
 	}
 	return nil

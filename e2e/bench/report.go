@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -98,6 +99,27 @@ func (r *Report) common(s *Series) int {
 	return min(a.Max, b.Max)
 }
 
+// ofSubject returns what was measured of one subject.
+func (r *Report) ofSubject(name string) (all []*Series) {
+	for _, s := range r.Series {
+		if s.Subject == name {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// compared are the rates at which sipward's cost is compared with the bare forwarder's.
+func (r *Report) compared(s *Series) (rates []int) {
+	most := r.common(s)
+	for _, rate := range []int{lowRate, highRate, most} {
+		if rate > 0 && rate <= most && !slices.Contains(rates, rate) {
+			rates = append(rates, rate)
+		}
+	}
+	return rates
+}
+
 // judge compares sipward with its bars, as far as the others were measured.
 func (r *Report) judge() {
 	for _, s := range r.Series {
@@ -118,13 +140,11 @@ func (r *Report) judge() {
 		if bare == nil {
 			continue
 		}
-		seen := 0
-		for _, rate := range []int{lowRate, highRate, r.common(s)} {
+		for _, rate := range r.compared(s) {
 			p, q := s.at(rate), bare.at(rate)
-			if p == nil || q == nil || rate == seen {
+			if p == nil || q == nil {
 				continue
 			}
-			seen = rate
 			v := p.CPU / q.CPU
 			r.Bars = append(r.Bars, Bar{fmt.Sprintf("%s: CPU per message by the bare forwarder's at %d/s", kind(s), rate), fmt.Sprintf("≤ %.1f", maxCostRatio), v, v <= maxCostRatio})
 		}

@@ -178,21 +178,24 @@ func (t *task) connectPBX(p *upstream.PBX) (h hop, ok bool) {
 		if p == nil {
 			return h, false
 		}
-		transport := policy.UDP
-		if t.from.reliable() {
-			transport = policy.TCP
+		link := p.Link(t.from.reliable())
+		if link == nil {
+			return h, false
 		}
-		ep := t.s.eps.find(transport, flow.Inside, p.Addr().Addr())
+		ep := t.s.eps.find(link.Transport, flow.Inside, link.Addr.Addr())
 		if ep == nil {
 			return h, false
 		}
-		h = hop{face: face{ep: ep, towards: flow.Inside}, addr: p.Addr(), pbx: p.ID()}
-		if transport == policy.UDP {
-			h.local, ok = t.s.localTo(ep, p.Addr().Addr())
+		h = hop{face: face{ep: ep, towards: flow.Inside}, addr: link.Addr, pbx: p.ID()}
+		if link.Transport == policy.UDP {
+			if t.from.reliable() {
+				return h, false // who sent it will not send again what is lost from here on
+			}
+			h.local, ok = t.s.localTo(ep, link.Addr.Addr())
 			return h, ok
 		}
 		var err error
-		if h.conn, err = t.s.pair(t.from.conn, p, ep); err == nil {
+		if h.conn, err = t.s.pair(t.from.conn, p.ID(), link, ep); err == nil {
 			h.local = h.conn.Local().Addr()
 			return h, true
 		}

@@ -136,9 +136,9 @@ func (s *Server) streamState(c *netio.Conn) *stream {
 
 // pair returns c's connection to the PBX, dialled if there is none yet: from the address of
 // ep, so that a PBX which knows us by address recognises us. It is called by c's reader only.
-func (s *Server) pair(c *netio.Conn, p *upstream.PBX, ep *endpoint) (*netio.Conn, error) {
-	return s.pairBy(c, p.ID(), func() (*netio.Conn, error) {
-		return s.tcp.Dial(s.ctx, s, ep.source(), p.Addr(), s.cfg.DialTimeout, &stream{side: flow.Inside, ep: ep, pair: c})
+func (s *Server) pair(c *netio.Conn, pbx uint16, link *upstream.Link, ep *endpoint) (*netio.Conn, error) {
+	return s.pairBy(c, pbx, func() (*netio.Conn, error) {
+		return s.tcp.Dial(s.ctx, s, ep.source(), link.Addr, s.cfg.DialTimeout, &stream{side: flow.Inside, ep: ep, pair: c})
 	})
 }
 

@@ -13,9 +13,10 @@ const heardStep = int64(100 * time.Millisecond)
 
 // PBX is one PBX of a pool. The pointer stays the same over a reload.
 type PBX struct {
-	addr netip.AddrPort
-	id   uint16
-	wake chan struct{} // asks for a probe
+	addr  netip.AddrPort
+	id    uint16
+	wake  chan struct{} // asks for a probe
+	links atomic.Pointer[links]
 
 	up         atomic.Bool
 	streamHold atomic.Int64 // Unix ns until which new connections avoid it

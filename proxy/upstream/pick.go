@@ -9,44 +9,57 @@ import (
 
 // candidate is a PBX in the hash.
 type candidate struct {
-	pbx    *PBX
-	seed   uint64
-	weight uint64
+	pbx       *PBX
+	datagrams bool // it speaks UDP
+	seed      uint64
+	weight    uint64
 }
 
-// Pick returns the PBX of an account among those that are up, or nil when all
-// are down. The account is compared byte for byte. It does not allocate.
+// Pick returns the PBX of an account among those that are up and speak UDP, or nil when
+// there is none. The account is compared byte for byte. It does not allocate.
 func (p *Pool) Pick(account []byte) *PBX {
 	m := p.members.Load()
 	if len(m.all) == 1 {
-		return m.only()
+		return m.only(datagrams)
 	}
-	h := hashBytes(account)
-	if pbx := m.choose(m.weighted, h, false); pbx != nil {
-		return pbx
-	}
-	return m.choose(m.reserve, h, false)
+	return m.pick(account, datagrams)
 }
 
-// PickStream is Pick for a new connection: it passes over PBXes that refused
-// one lately, unless no other is left.
+// PickStream is Pick for what came over a reliable transport, for which every PBX will do: it
+// passes over PBXes that refused a connection lately, unless no other is left.
 func (p *Pool) PickStream(account []byte) *PBX {
 	m := p.members.Load()
 	if len(m.all) == 1 {
-		return m.only()
+		return m.only(anything)
 	}
-	h := hashBytes(account)
-	for _, group := range [...][]candidate{m.weighted, m.reserve} {
-		if pbx := m.choose(group, h, true); pbx != nil {
-			return pbx
-		}
+	if pbx := m.pick(account, accepting); pbx != nil {
+		return pbx
 	}
-	return p.Pick(account)
+	return m.pick(account, anything)
 }
 
-func (m *members) only() *PBX {
-	if pbx := m.all[0]; pbx.up.Load() {
+// need is what is asked of a PBX besides that it is up.
+type need uint8
+
+const (
+	anything  need = iota
+	datagrams      // it speaks UDP
+	accepting      // it has not refused a connection lately
+)
+
+func (m *members) only(n need) *PBX {
+	if pbx := m.all[0]; pbx.up.Load() && (n != datagrams || m.datagrams) {
 		return pbx
+	}
+	return nil
+}
+
+func (m *members) pick(account []byte, n need) *PBX {
+	h := hashBytes(account)
+	for _, group := range [...][]candidate{m.weighted, m.reserve} {
+		if pbx := m.choose(group, h, n); pbx != nil {
+			return pbx
+		}
 	}
 	return nil
 }
@@ -55,12 +68,12 @@ func (m *members) only() *PBX {
 // candidate draws a number in (0,1) that depends on it and the account alone,
 // and the least -log(draw)/weight wins. So each has its share, and without one
 // candidate only those accounts move that it had won.
-func (m *members) choose(group []candidate, account uint64, stream bool) *PBX {
+func (m *members) choose(group []candidate, account uint64, n need) *PBX {
 	var best *candidate
 	var least uint64
 	for i := range group {
 		c := &group[i]
-		if !c.pbx.up.Load() || stream && c.pbx.refusing() {
+		if !c.pbx.up.Load() || n == accepting && c.pbx.refusing() || n == datagrams && !c.datagrams {
 			continue
 		}
 		score := m.logs.negative(mix(account^c.seed, c.seed))

@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math"
 	"net/netip"
@@ -125,6 +126,7 @@ func TestConfigErrors(t *testing.T) {
 		"no port":      {{Address: netip.MustParseAddrPort("10.0.0.1:0")}},
 		"no address":   {{}},
 		"all adresses": {{Address: netip.MustParseAddrPort("0.0.0.0:5060")}},
+		"one port":     {{Address: a, TCP: true, TLS: &tls.Config{}, TLSPort: 5060}},
 	} {
 		if _, err := upstream.New(upstream.Config{PBXes: list}); err == nil {
 			t.Errorf("%s: no error", name)

@@ -9,9 +9,11 @@ package upstream
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,6 +42,14 @@ type Target struct {
 	// Weight is its share of the accounts in proportion to the others'. 0: a
 	// reserve, used only while no PBX with a weight is up.
 	Weight int
+	// UDP and TCP say which of the two the PBX speaks on Address. With neither, and without
+	// TLS, it speaks both.
+	UDP, TCP bool
+	// TLS is a client's configuration to speak TLS with the PBX, on TLSPort of the same
+	// address (0: DefaultTLSPort); nil: it does not. Without a ServerName the certificate
+	// must be for the address.
+	TLS     *tls.Config
+	TLSPort uint16
 }
 
 // Config describes a pool.
@@ -52,8 +62,9 @@ type Config struct {
 	Fall     int           // failed probes in a row until it is down; 0: DefaultFall
 	Rise     int           // good probes in a row until it is up again; 0: DefaultRise
 
-	// Transport is how to probe: OPTIONS over UDP, or for PBXes that have no UDP
-	// a connection that is opened and closed (policy.TCP).
+	// Transport is how to probe: OPTIONS over UDP, or a connection that is opened and
+	// closed (policy.TCP), with a handshake if it is for TLS. A PBX that speaks one of the
+	// two alone is probed by that.
 	Transport policy.Transport
 
 	// Local returns the address of ours to probe dst from, so that the PBX sees
@@ -88,6 +99,8 @@ func (cfg Config) withDefaults() (Config, error) {
 			return cfg, fmt.Errorf("upstream: PBX %s has the weight %d; it must be between 0 and %d", t.Address, t.Weight, maxWeight)
 		case seen[t.Address]:
 			return cfg, fmt.Errorf("upstream: PBX %s is listed twice", t.Address)
+		case t.TLS != nil && t.TCP && t.tlsAddr() == t.Address:
+			return cfg, fmt.Errorf("upstream: PBX %s cannot speak TCP and TLS on one port", t.Address)
 		}
 		seen[t.Address] = true
 	}
@@ -111,14 +124,16 @@ type Pool struct {
 
 // members is the pool of one configuration.
 type members struct {
-	cfg      Config
-	all      []*PBX // in the order of the configuration
-	logs     *logTable
-	weighted []candidate
-	reserve  []candidate
-	byAddr   map[netip.AddrPort]*PBX
-	byHost   map[netip.Addr]*PBX // the first of that address
-	byID     map[uint16]*PBX
+	cfg       Config
+	all       []*PBX // in the order of the configuration
+	logs      *logTable
+	weighted  []candidate
+	reserve   []candidate
+	datagrams bool // some PBX speaks UDP
+	byAddr    map[netip.AddrPort]*PBX // by what stands for it in the configuration
+	byPort    map[netip.AddrPort]*PBX // by whatever it listens on
+	byHost    map[netip.Addr]*PBX     // the first of that address
+	byID      map[uint16]*PBX
 }
 
 // New makes a pool. Before the first probe, and without Run, every PBX counts
@@ -153,6 +168,7 @@ func newMembers(cfg Config, old *members) *members {
 		cfg:    cfg,
 		logs:   newLogTable(),
 		byAddr: map[netip.AddrPort]*PBX{},
+		byPort: map[netip.AddrPort]*PBX{},
 		byHost: map[netip.Addr]*PBX{},
 		byID:   map[uint16]*PBX{},
 	}
@@ -178,13 +194,20 @@ func newMembers(cfg Config, old *members) *members {
 		pbx := newPBX(t.Address, id)
 		m.byAddr[t.Address], m.byID[id] = pbx, pbx
 	}
+	maps.Copy(m.byPort, m.byAddr)
 	for _, t := range cfg.PBXes {
 		pbx := m.byAddr[t.Address]
+		links := t.links()
+		pbx.links.Store(links)
+		m.datagrams = m.datagrams || links.datagram != nil
+		if addr := t.tlsAddr(); t.TLS != nil && m.byPort[addr] == nil {
+			m.byPort[addr] = pbx
+		}
 		m.all = append(m.all, pbx)
 		if m.byHost[t.Address.Addr()] == nil {
 			m.byHost[t.Address.Addr()] = pbx
 		}
-		c := candidate{pbx: pbx, seed: hashAddress(t.Address), weight: uint64(t.Weight)}
+		c := candidate{pbx: pbx, datagrams: links.datagram != nil, seed: hashAddress(t.Address), weight: uint64(t.Weight)}
 		if t.Weight == 0 {
 			c.weight = 1
 			m.reserve = append(m.reserve, c)
@@ -204,8 +227,8 @@ func (p *Pool) Has(addr netip.Addr) bool { return p.members.Load().byHost[addr] 
 // ByAddr returns the first PBX with that address, or nil.
 func (p *Pool) ByAddr(addr netip.Addr) *PBX { return p.members.Load().byHost[addr] }
 
-// ByAddrPort returns the PBX with exactly that address and port, or nil.
-func (p *Pool) ByAddrPort(ap netip.AddrPort) *PBX { return p.members.Load().byAddr[ap] }
+// ByAddrPort returns the PBX that listens on exactly that address and port, or nil.
+func (p *Pool) ByAddrPort(ap netip.AddrPort) *PBX { return p.members.Load().byPort[ap] }
 
 // ByID returns the PBX with that ID, or nil.
 func (p *Pool) ByID(id uint16) *PBX { return p.members.Load().byID[id] }
@@ -215,7 +238,7 @@ func (p *Pool) ByID(id uint16) *PBX { return p.members.Load().byID[id] }
 // opened; the first PBX of that address is meant then.
 func (p *Pool) IDOf(ap netip.AddrPort) uint16 {
 	m := p.members.Load()
-	pbx := m.byAddr[ap]
+	pbx := m.byPort[ap]
 	if pbx == nil {
 		pbx = m.byHost[ap.Addr()]
 	}

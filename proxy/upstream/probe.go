@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,41 +19,66 @@ const retransmitAfter = 500 * time.Millisecond
 
 // probe returns nil if the PBX answers in time. Over UDP any final response
 // will do, whatever its status: also a PBX that refuses our OPTIONS is alive.
-func (cfg *Config) probe(ctx context.Context, pbx netip.AddrPort) error {
+func (cfg *Config) probe(ctx context.Context, link *Link) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	network, local := "udp", netip.Addr{}
-	if cfg.Transport != policy.UDP {
-		network = "tcp"
+	var err error
+	if link.Transport == policy.UDP {
+		err = cfg.ask(ctx, link.Addr)
+	} else {
+		err = cfg.connect(ctx, link)
 	}
-	if cfg.Local != nil {
-		local = cfg.Local(pbx.Addr())
+	if err != nil {
+		return fmt.Errorf("probe PBX: %w", err)
 	}
+	return nil
+}
+
+// local returns the address to probe dst from, with any port; invalid: the system's choice.
+func (cfg *Config) local(dst netip.AddrPort) (from netip.AddrPort) {
+	if cfg.Local == nil {
+		return from
+	}
+	if a := cfg.Local(dst.Addr()); a.IsValid() {
+		from = netip.AddrPortFrom(a, 0)
+	}
+	return from
+}
+
+// connect opens a connection and closes it.
+func (cfg *Config) connect(ctx context.Context, link *Link) error {
 	var d net.Dialer
-	switch {
-	case !local.IsValid():
-	case network == "udp":
-		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
-	default:
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	if from := cfg.local(link.Addr); from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+	}
+	conn, err := d.DialContext(ctx, "tcp", link.Addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if link.Transport != policy.TLS {
+		return nil
+	}
+	return tls.Client(conn, link.TLS).HandshakeContext(ctx)
+}
+
+// ask asks for OPTIONS over UDP.
+func (cfg *Config) ask(ctx context.Context, pbx netip.AddrPort) error {
+	var d net.Dialer
+	if from := cfg.local(pbx); from.IsValid() {
+		d.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
 	// The UDP socket is connected, so that a refusal (ICMP port unreachable)
 	// comes back as an error at once; it is a new one each time, so that what
 	// comes late to an old probe does not disturb this one.
-	conn, err := d.DialContext(ctx, network, pbx.String())
+	conn, err := d.DialContext(ctx, "udp", pbx.String())
 	if err != nil {
-		return fmt.Errorf("probe PBX: %w", err)
+		return err
 	}
 	defer conn.Close()
-	if network == "tcp" {
-		return nil
-	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := exchange(ctx, conn, newPing(conn.LocalAddr().String(), pbx.String())); err != nil {
-		return fmt.Errorf("probe PBX: %w", err)
-	}
-	return nil
+	return exchange(ctx, conn, newPing(conn.LocalAddr().String(), pbx.String()))
 }
 
 // exchange sends the ping, again each time that T1 has passed (doubled each

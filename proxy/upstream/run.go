@@ -6,6 +6,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"sipward/policy"
 )
 
 // minGap is the least time between two probes of a PBX, however often the data
@@ -65,7 +67,7 @@ func (p *Pool) watch(ctx context.Context, pbx *PBX) {
 // check makes one probe and draws its conclusion.
 func (p *Pool) check(ctx context.Context, cfg *Config, pbx *PBX) {
 	started := time.Now()
-	err := cfg.probe(ctx, pbx.addr)
+	err := cfg.probe(ctx, pbx.links.Load().probed(cfg.Transport != policy.UDP))
 	rtt := time.Since(started)
 	switch {
 	case ctx.Err() != nil:

@@ -146,7 +146,7 @@ func New(cfg Config) (*Server, error) {
 	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
 		return nil, err
 	}
-	if s.tcp, err = netio.ListenTCP(cfg.TCP, addrs(eps.conns)); err != nil {
+	if s.tcp, err = netio.ListenTCP(cfg.TCP, streamListeners(eps.conns)); err != nil {
 		s.udp.Close()
 		return nil, err
 	}
@@ -178,6 +178,14 @@ func addrs(eps []*endpoint) []netip.AddrPort {
 	out := make([]netip.AddrPort, len(eps))
 	for i, e := range eps {
 		out[i] = e.addr
+	}
+	return out
+}
+
+func streamListeners(eps []*endpoint) []netio.StreamListener {
+	out := make([]netio.StreamListener, len(eps))
+	for i, e := range eps {
+		out[i].Addr = e.addr
 	}
 	return out
 }

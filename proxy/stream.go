@@ -95,6 +95,11 @@ func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
 	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
 }
 
+// HandshakeFailed implements netio.StreamHandler.
+func (s *Server) HandshakeFailed(netip.AddrPort, int, error) {
+	s.engine.Count(0, policy.ReasonMalformed)
+}
+
 // Closed implements netio.StreamHandler.
 func (s *Server) Closed(c *netio.Conn, err error) {
 	st, ok := c.Value().(*stream)

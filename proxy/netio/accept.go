@@ -26,6 +26,7 @@ const (
 // tcpListener accepts on its descriptor itself: a connection that is refused
 // costs three system calls and no memory.
 type tcpListener struct {
+	StreamListener
 	index    int
 	f        *os.File
 	raw      syscall.RawConn
@@ -39,8 +40,11 @@ type tcpListener struct {
 	errno unix.Errno
 }
 
-func listenTCP(index int, addr netip.AddrPort, transparent *Transparent) (*tcpListener, error) {
-	addr = unmapped(addr)
+func listenTCP(index int, what StreamListener, transparent *Transparent) (*tcpListener, error) {
+	addr := unmapped(what.Addr)
+	if what.TLS != nil {
+		what.TLS = oneRecord(what.TLS)
+	}
 	if !addr.Addr().IsValid() {
 		return nil, fmt.Errorf("listen tcp: no address given for listener %d", index)
 	}
@@ -52,7 +56,7 @@ func listenTCP(index int, addr netip.AddrPort, transparent *Transparent) (*tcpLi
 	if err != nil {
 		return nil, fmt.Errorf("listen tcp %s: %w", addr, sockErr("socket", err))
 	}
-	l := &tcpListener{index: index, wildcard: addr.Addr().IsUnspecified(), original: transparent != nil}
+	l := &tcpListener{StreamListener: what, index: index, wildcard: addr.Addr().IsUnspecified(), original: transparent != nil}
 	if transparent != nil {
 		err = transparent.makeStream(fd, addr.Addr().Is4())
 	}
@@ -212,6 +216,12 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 		refuse(fd)
 		return
 	}
+	if l.layered() && !exempt && t.shaking.full(source) {
+		t.counters.refusedHandshake.Add(1)
+		t.limits.release(source, exempt)
+		refuse(fd)
+		return
+	}
 	local := l.addr
 	if l.wildcard || l.original {
 		local = unzoned(localAddr(fd, local))
@@ -223,6 +233,7 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 	c, err := t.newConn(f, h, l.index)
 	if err == nil {
 		c.remote, c.local, c.source, c.exempt = remote, local, source, exempt
+		c.layer = l.layerFor(c)
 		if t.start(c) {
 			return
 		}

@@ -35,6 +35,7 @@ type Conn struct {
 	source   netip.Addr // what limits know it by
 	listener int
 	exempt   bool
+	layer    layer // nil: SIP on the socket itself
 
 	value    atomic.Pointer[any]
 	draining atomic.Bool // CloseAfterFlush was called
@@ -89,13 +90,19 @@ func (c *Conn) Value() any {
 func (c *Conn) Close(err error) bool {
 	o := &c.out
 	o.mu.Lock()
+	if c.layer != nil && !o.closing && !abortive(err) {
+		o.closing, o.reason = true, err
+		o.mu.Unlock()
+		c.layer.goodbye()
+		o.mu.Lock()
+	}
 	first := !o.closed
 	if first {
 		o.closed = true
 		if !o.closing {
 			o.reason = err
 		}
-		o.closing = true
+		o.closing, o.ended = true, true
 		o.queue = nil
 	}
 	o.mu.Unlock()
@@ -109,7 +116,8 @@ func (c *Conn) Close(err error) bool {
 }
 
 func abortive(err error) bool {
-	return errors.Is(err, ErrSlowPeer) || errors.Is(err, ErrMessageTimeout) || errors.Is(err, ErrSourceClosed)
+	return errors.Is(err, ErrSlowPeer) || errors.Is(err, ErrMessageTimeout) || errors.Is(err, ErrSourceClosed) ||
+		errors.Is(err, ErrHandshakeTimeout) || errors.Is(err, errCrowdedOut)
 }
 
 func resetOnClose(fd uintptr) {
@@ -181,6 +189,12 @@ func (c *Conn) flushAndClose(reason error, most time.Duration) {
 	o.closing = true
 	o.reason = reason
 	o.until = time.Now().Add(most)
+	if c.layer != nil {
+		o.mu.Unlock()
+		c.layer.goodbye()
+		o.mu.Lock()
+	}
+	o.ended = true
 	flushed := !o.writing
 	if !flushed {
 		_ = c.d.SetWriteDeadline(o.until)
@@ -203,7 +217,8 @@ type outbound struct {
 	taken   int    // bytes that the writer has taken and not yet written
 	writing bool   // the writer runs
 	sends   uint   // calls of Send that got so far
-	closing bool   // nothing is accepted any more
+	closing bool   // Send takes nothing any more
+	ended   bool   // nor has a layer anything more to say
 	closed  bool
 	reason  error     // why it is closed
 	until   time.Time // when closing has to be done

@@ -52,6 +52,8 @@ func (c *Conn) late() error {
 	case time.Now().Before(in.due):
 		c.arm(in.due)
 		return nil
+	case in.opening:
+		return ErrHandshakeTimeout
 	case in.partial:
 		return ErrMessageTimeout
 	}

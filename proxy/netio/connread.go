@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"container/list"
 	"errors"
 	"io"
 	"os"
@@ -14,9 +15,12 @@ import (
 // inbound is the part of a Conn that receives; it belongs to the reader.
 type inbound struct {
 	framer     sip.Framer
+	tls        *tlsLayer  // deciphers for fill; nil: fill reads the socket
 	buf        *streamBuf // nil while nothing is pending
 	start, end int        // what of buf is not framed yet
 	partial    bool       // a message has begun
+	opening    bool       // the layer's handshake is not over
+	heard      bool       // something has come from below the layer
 	waiting    bool       // the first message has to come before first
 	first      time.Time
 	due        time.Time // when the connection is given up; zero: never
@@ -24,6 +28,8 @@ type inbound struct {
 	n          int       // result of tryRead
 	err        error
 	try        func(fd uintptr) bool
+
+	shaking *list.Element // belongs to handshakes
 }
 
 var crlf = []byte("\r\n")
@@ -36,8 +42,20 @@ func (c *Conn) read() {
 	if c.listener >= 0 && !c.exempt {
 		c.in.waiting, c.in.first = true, now.Add(c.t.cfg.FirstTimeout)
 	}
-	c.settle(now)
-	err := c.readMessages()
+	var err error
+	if c.layer == nil {
+		c.settle(now)
+		err = c.readMessages()
+	} else {
+		if c.listener >= 0 {
+			if err := c.handshake(now.Add(c.t.cfg.HandshakeTimeout)); err != nil {
+				c.fail(err)
+				return
+			}
+		}
+		c.settle(now)
+		err = c.layer.read()
+	}
 	if err == nil {
 		err = c.discard()
 	}
@@ -120,24 +138,35 @@ func (c *Conn) fill() error {
 	if in.buf != nil && in.end == len(in.buf.b) {
 		c.makeRoom()
 	}
+	if l := c.in.tls; l != nil {
+		return l.fill()
+	}
+	n, err := c.await(in.try)
+	in.end += n
+	return err
+}
+
+// await reads from the socket once, for as long as the connection's deadlines
+// allow.
+func (c *Conn) await(try func(fd uintptr) bool) (int, error) {
+	in := &c.in
 	for {
 		in.n, in.err = 0, nil
-		err := c.raw.Read(in.try)
+		err := c.raw.Read(try)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.draining.Load():
 			if err := c.late(); err != nil {
-				return err
+				return 0, err
 			}
 			continue
 		case err != nil:
-			return err
+			return 0, err
 		case in.err != nil:
-			return in.err
+			return 0, in.err
 		case in.n == 0:
-			return io.EOF
+			return 0, io.EOF
 		}
-		in.end += in.n
-		return nil
+		return in.n, nil
 	}
 }
 
@@ -166,25 +195,29 @@ func (c *Conn) tryRead(fd uintptr) bool {
 	if buf == nil {
 		buf = c.t.buffers.get()
 	}
-	for {
-		n, err := unix.Read(int(fd), buf.b[in.end:])
-		if err == unix.EINTR {
-			continue
-		}
-		if n > 0 {
-			in.n, in.buf = n, buf
-			return true
-		}
-		if in.buf == nil {
-			c.t.buffers.put(buf)
-		}
-		if err == unix.EAGAIN {
-			return false
-		}
-		if err != nil {
-			in.err = sockErr("read", err)
-		}
+	n, err := readFD(fd, buf.b[in.end:])
+	if n > 0 {
+		in.n, in.buf = n, buf
 		return true
+	}
+	if in.buf == nil {
+		c.t.buffers.put(buf)
+	}
+	if err == unix.EAGAIN {
+		return false
+	}
+	if err != nil {
+		in.err = sockErr("read", err)
+	}
+	return true
+}
+
+func readFD(fd uintptr, b []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(fd), b)
+		if err != unix.EINTR {
+			return n, err
+		}
 	}
 }
 
@@ -212,9 +245,19 @@ func (c *Conn) discard() error {
 	}
 }
 
-// end takes c out of everything.
+// end closes c and tells the handler why.
 func (c *Conn) end(err error) {
 	c.Close(err)
+	c.release()
+	c.out.mu.Lock()
+	reason := c.out.reason
+	c.out.mu.Unlock()
+	c.t.counters.closed(reason)
+	c.h.Closed(c, reason)
+}
+
+// release takes c out of everything.
+func (c *Conn) release() {
 	t := c.t
 	if c.in.buf != nil {
 		t.buffers.put(c.in.buf)
@@ -225,9 +268,4 @@ func (c *Conn) end(err error) {
 		t.limits.release(c.source, c.exempt)
 	}
 	t.open.Add(-1)
-	c.out.mu.Lock()
-	reason := c.out.reason
-	c.out.mu.Unlock()
-	t.counters.closed(reason)
-	c.h.Closed(c, reason)
 }

@@ -15,7 +15,12 @@ import (
 // other side has got it. On a connection that is being closed it returns
 // ErrClosed.
 func (c *Conn) Send(b []byte) error {
-	err := c.send(b)
+	var err error
+	if c.layer == nil {
+		err = c.send(b)
+	} else {
+		err = c.sendLayered(b)
+	}
 	if err == nil || errors.Is(err, ErrClosed) {
 		return err
 	}
@@ -25,11 +30,30 @@ func (c *Conn) Send(b []byte) error {
 	return err
 }
 
+// sendLayered comes back to send, by way of the layer's socket.
+func (c *Conn) sendLayered(b []byte) error {
+	if c.isClosing() {
+		return ErrClosed
+	}
+	err := c.layer.send(b)
+	if err != nil && c.isClosing() {
+		return ErrClosed // goodbye was said meanwhile
+	}
+	return err
+}
+
+func (c *Conn) isClosing() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.closing
+}
+
+// send writes to the socket.
 func (c *Conn) send(b []byte) error {
 	o := &c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closing {
+	if o.ended {
 		return ErrClosed
 	}
 	o.sends++
@@ -74,7 +98,7 @@ func (c *Conn) write() {
 		o.mu.Lock()
 		if o.closed || len(o.queue) == 0 {
 			o.writing, o.taken = false, 0
-			shut := o.closing && !o.closed
+			shut := o.ended && !o.closed
 			_ = c.d.SetWriteDeadline(time.Time{}) // Send's own writes have none
 			o.mu.Unlock()
 			if shut {

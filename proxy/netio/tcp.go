@@ -2,6 +2,7 @@ package netio
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,6 +39,12 @@ type StreamHandler interface {
 	// Closed is called exactly once for each connection, after its last
 	// Message.
 	Closed(c *Conn, err error)
+	// HandshakeFailed is called instead of Closed for an accepted connection that
+	// never could carry a message, and not at all if that was no fault of the other
+	// side's, or if nothing came over it before it was closed. The address is proven,
+	// as it is of every connection. err is ErrHandshakeTimeout, ErrPlainSIP, ErrNotTLS,
+	// ErrRejected, or what crypto/tls said.
+	HandshakeFailed(remote netip.AddrPort, listener int, err error)
 }
 
 // TCP is all TCP listeners and connections of the process.
@@ -45,6 +52,7 @@ type TCP struct {
 	cfg       TCPConfig
 	listeners []*tcpListener
 	limits    limits
+	shaking   handshakes
 	conns     registry
 	buffers   bufferPool
 	counters  tcpCounters
@@ -58,19 +66,20 @@ type TCP struct {
 	open    atomic.Int64
 }
 
-// ListenTCP binds addrs; a listener's index is its position there.
-func ListenTCP(cfg TCPConfig, addrs []netip.AddrPort) (*TCP, error) {
+// ListenTCP binds listeners; a listener's index is its position there.
+func ListenTCP(cfg TCPConfig, listeners []StreamListener) (*TCP, error) {
 	reserve := cfg.Exempt != nil
 	cfg = cfg.withDefaults()
 	t := &TCP{
 		cfg:     cfg,
 		limits:  newLimits(cfg, reserve),
+		shaking: newHandshakes(cfg),
 		buffers: newBufferPool(max(cfg.MaxMessage, cfg.MaxHeader+1)),
 	}
 	t.done, t.cancel = context.WithCancel(context.Background())
 	t.conns.init()
-	for i, a := range addrs {
-		l, err := listenTCP(i, a, cfg.Transparent)
+	for i, what := range listeners {
+		l, err := listenTCP(i, what, cfg.Transparent)
 		if err != nil {
 			t.Close()
 			return nil, err
@@ -124,12 +133,23 @@ func (t *TCP) Dial(ctx context.Context, h StreamHandler, local netip.Addr, remot
 	return t.DialFrom(ctx, h, netip.AddrPortFrom(local, 0), remote, timeout, extra)
 }
 
+// DialTLS is Dial with TLS; timeout bounds the handshake, too, which takes no longer
+// than HandshakeTimeout. cfg has to have a ServerName, or its own verification.
+func (t *TCP) DialTLS(ctx context.Context, h StreamHandler, local netip.Addr, remote netip.AddrPort, cfg *tls.Config, timeout time.Duration, extra any) (*Conn, error) {
+	return t.dial(ctx, h, netip.AddrPortFrom(local, 0), remote, cfg, timeout, extra)
+}
+
 // DialFrom is Dial with a port of its own, or 0. A transparent TCP may take an
 // address and a port that are not this host's.
 func (t *TCP) DialFrom(ctx context.Context, h StreamHandler, local, remote netip.AddrPort, timeout time.Duration, extra any) (*Conn, error) {
+	return t.dial(ctx, h, local, remote, nil, timeout, extra)
+}
+
+func (t *TCP) dial(ctx context.Context, h StreamHandler, local, remote netip.AddrPort, secure *tls.Config, timeout time.Duration, extra any) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.done, cancel)()
+	begun := time.Now()
 	d := net.Dialer{Control: t.dialOptions(local), KeepAlive: -1, Timeout: timeout}
 	if local.Addr().IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(local)
@@ -146,6 +166,15 @@ func (t *TCP) DialFrom(ctx context.Context, h StreamHandler, local, remote netip
 	c.remote = remote
 	c.local = unmapped(nc.LocalAddr().(*net.TCPAddr).AddrPort())
 	c.SetValue(extra)
+	if secure != nil {
+		by := begun.Add(t.cfg.HandshakeTimeout)
+		if timeout > 0 {
+			by = begun.Add(min(timeout, t.cfg.HandshakeTimeout))
+		}
+		if err := t.secure(ctx, c, secure, by); err != nil {
+			return nil, fmt.Errorf("dial tls %s: %w", remote, err)
+		}
+	}
 	if !t.start(c) {
 		nc.Close()
 		return nil, dialError(remote, ErrClosed)
@@ -159,6 +188,30 @@ func dialError(remote netip.AddrPort, err error) error {
 		err = op.Err
 	}
 	return fmt.Errorf("dial tcp %s: %w", remote, err)
+}
+
+// secure makes TLS of a dialled connection that is not started yet; if it cannot,
+// it closes it.
+func (t *TCP) secure(ctx context.Context, c *Conn, cfg *tls.Config, by time.Time) error {
+	t.mu.Lock()
+	if t.closing {
+		t.mu.Unlock()
+		c.Close(ErrClosed)
+		return ErrClosed
+	}
+	t.wg.Add(1) // c may start its writer
+	t.mu.Unlock()
+	defer t.wg.Done()
+	c.layer = newClientTLS(c, oneRecord(cfg))
+	stop := context.AfterFunc(ctx, func() { c.Close(context.Cause(ctx)) })
+	err := c.handshake(by)
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		c.Close(err)
+	}
+	return err
 }
 
 // start enters c into the registry and starts its reader, unless everything
@@ -175,6 +228,12 @@ func (t *TCP) start(c *Conn) bool {
 		t.counters.accepted.Add(1)
 	}
 	t.conns.add(c)
+	if c.layer != nil && c.listener >= 0 && !c.exempt {
+		if oldest := t.shaking.add(c); oldest != nil {
+			t.counters.crowdedOut.Add(1)
+			oldest.Close(errCrowdedOut)
+		}
+	}
 	t.open.Add(1)
 	t.wg.Add(1)
 	go c.read()

@@ -26,10 +26,17 @@ type stream struct {
 	messages chan string
 	faults   chan sip.Fault
 	closed   chan closing
+	failed   chan failure
 
 	mu     sync.Mutex
 	ended  map[*netio.Conn]bool
 	errors []string
+}
+
+type failure struct {
+	remote   netip.AddrPort
+	listener int
+	err      error
 }
 
 type closing struct {
@@ -42,6 +49,7 @@ func newStream() *stream {
 		messages: make(chan string, 1000),
 		faults:   make(chan sip.Fault, 10),
 		closed:   make(chan closing, 20000),
+		failed:   make(chan failure, 20000),
 		ended:    map[*netio.Conn]bool{},
 	}
 }
@@ -76,6 +84,10 @@ func (s *stream) Closed(c *netio.Conn, err error) {
 	s.closed <- closing{c, err}
 }
 
+func (s *stream) HandshakeFailed(remote netip.AddrPort, listener int, err error) {
+	s.failed <- failure{remote, listener, err}
+}
+
 // alive notes a call for a connection after Closed.
 func (s *stream) alive(c *netio.Conn, call string) {
 	s.mu.Lock()
@@ -85,9 +97,22 @@ func (s *stream) alive(c *netio.Conn, call string) {
 	}
 }
 
+// plain are listeners in the clear.
+func plain(addrs ...string) (list []netio.StreamListener) {
+	for _, a := range addrs {
+		list = append(list, netio.StreamListener{Addr: addrPort(a)})
+	}
+	return list
+}
+
 func runTCP(t testing.TB, cfg netio.TCPConfig, h *stream, addrs ...string) *netio.TCP {
 	t.Helper()
-	tcp, err := netio.ListenTCP(cfg, addrPorts(addrs))
+	return runStreams(t, cfg, h, plain(addrs...)...)
+}
+
+func runStreams(t testing.TB, cfg netio.TCPConfig, h *stream, listeners ...netio.StreamListener) *netio.TCP {
+	t.Helper()
+	tcp, err := netio.ListenTCP(cfg, listeners)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,23 +313,23 @@ func TestTCPFault(t *testing.T) {
 }
 
 func TestTCPListenErrors(t *testing.T) {
-	tcp, err := netio.ListenTCP(netio.TCPConfig{}, []netip.AddrPort{addrPort("127.0.0.1:0")})
+	tcp, err := netio.ListenTCP(netio.TCPConfig{}, plain("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tcp.Close()
-	_, err = netio.ListenTCP(netio.TCPConfig{}, []netip.AddrPort{addrPort("127.0.0.1:0"), tcp.LocalAddr(0)})
+	_, err = netio.ListenTCP(netio.TCPConfig{}, plain("127.0.0.1:0", tcp.LocalAddr(0).String()))
 	if want := fmt.Sprintf("listen tcp %s: address already in use", tcp.LocalAddr(0)); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
 	}
-	if _, err := netio.ListenTCP(netio.TCPConfig{}, []netip.AddrPort{{}}); err == nil {
+	if _, err := netio.ListenTCP(netio.TCPConfig{}, []netio.StreamListener{{}}); err == nil {
 		t.Error("no address: no error")
 	}
 }
 
 func TestTCPRunEnds(t *testing.T) {
 	h := newStream()
-	tcp, err := netio.ListenTCP(netio.TCPConfig{}, []netip.AddrPort{addrPort("127.0.0.1:0")})
+	tcp, err := netio.ListenTCP(netio.TCPConfig{}, plain("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

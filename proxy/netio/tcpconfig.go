@@ -24,6 +24,16 @@ type TCPConfig struct {
 	// whole message (16 KiB, 64 KiB).
 	MaxHeader, MaxMessage int
 
+	// HandshakeTimeout is the time from accepting a connection to the end of its TLS
+	// handshake and its upgrade to WebSocket (5 s); for a dialled one, from dialling.
+	HandshakeTimeout time.Duration
+	// MaxHandshakes caps the accepted connections on which that is not over (1,024).
+	// Beyond it the oldest gives way.
+	MaxHandshakes int
+	// MaxHandshakesPerSource caps those of one source (64). Exempt sources have no
+	// such cap, and do not count.
+	MaxHandshakesPerSource int
+
 	// MessageTimeout is the time from a message's first byte to its last
 	// (10 s).
 	MessageTimeout time.Duration
@@ -51,6 +61,9 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	setDefault(&c.MaxPerSource, 256)
 	setDefault(&c.MaxHeader, 16<<10)
 	setDefault(&c.MaxMessage, 64<<10)
+	setDefault(&c.HandshakeTimeout, 5*time.Second)
+	setDefault(&c.MaxHandshakes, 1024)
+	setDefault(&c.MaxHandshakesPerSource, 64)
 	setDefault(&c.MessageTimeout, 10*time.Second)
 	setDefault(&c.FirstTimeout, 30*time.Second)
 	setDefault(&c.IdleTimeout, 2*time.Hour)

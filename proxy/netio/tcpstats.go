@@ -18,6 +18,11 @@ type TCPStats struct {
 	RefusedTotal  uint64 // by MaxConns
 	RefusedSource uint64 // by MaxPerSource
 	AcceptErrors  uint64
+
+	RefusedHandshake uint64 // by MaxHandshakesPerSource
+	CrowdedOut       uint64 // handshakes that gave way to newer ones
+	HandshakesFailed uint64
+
 	ClosedMessage uint64 // message not complete in time
 	ClosedIdle    uint64
 	ClosedFault   uint64 // framing
@@ -29,6 +34,8 @@ type tcpCounters struct {
 	accepted, dialled, messages, pings       atomic.Uint64
 	refusedGate, refusedTotal, refusedSource atomic.Uint64
 	acceptErrors                             atomic.Uint64
+	refusedHandshake, crowdedOut             atomic.Uint64
+	handshakesFailed                         atomic.Uint64
 	late, idle, fault, slow, cut             atomic.Uint64
 }
 
@@ -61,6 +68,11 @@ func (t *TCP) Stats() TCPStats {
 		RefusedTotal:  k.refusedTotal.Load(),
 		RefusedSource: k.refusedSource.Load(),
 		AcceptErrors:  k.acceptErrors.Load(),
+
+		RefusedHandshake: k.refusedHandshake.Load(),
+		CrowdedOut:       k.crowdedOut.Load(),
+		HandshakesFailed: k.handshakesFailed.Load(),
+
 		ClosedMessage: k.late.Load(),
 		ClosedIdle:    k.idle.Load(),
 		ClosedFault:   k.fault.Load(),

@@ -84,7 +84,7 @@ func TestKernelTampered(t *testing.T) {
 			})
 			w.settles(t, "ban4", 1)
 			w.blocked(t, bad)
-			if n := strings.Count(w.sipward.Log(), "kernel: repaired"); n < i+1 {
+			if n := strings.Count(w.sipward.Log(), "kind=kernel-repaired"); n < i+1 {
 				t.Errorf("after %q it was not said that something was repaired", act)
 			}
 		}
@@ -112,7 +112,7 @@ func TestKernelTampered(t *testing.T) {
 		w.sipward.Edit(t, "lists: {}", fmt.Sprintf("lists: {deny_files: [%q]}", list))
 		w.cli(t, "reload")
 		lab.Poll(t, patience, "the set is full", func() error {
-			if s := w.set(t, "ban4"); s.Entries != 1024 || s.Over != 177 || !strings.Contains(w.sipward.Log(), "set is full") {
+			if s := w.set(t, "ban4"); s.Entries != 1024 || s.Over != 177 || !strings.Contains(w.sipward.Log(), "kind=kernel-full") {
 				return fmt.Errorf("%+v", s)
 			}
 			return nil

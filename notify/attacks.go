@@ -38,6 +38,7 @@ type attack struct {
 	Kind     string
 	Reason   string
 	Account  string
+	Own      bool // of sipward itself
 	Severity Severity
 	Text     string // of the occurrence that matters most
 	Commands []string
@@ -55,7 +56,8 @@ const maxSources = 1000
 // maxHold is the longest that an attack goes on without being heard of.
 const maxHold = 24 * time.Hour
 
-func (a *attack) wide() bool { return !a.Prefix.IsValid() && a.Account == "" }
+// wide says that it is one by many.
+func (a *attack) wide() bool { return !a.Own && !a.Prefix.IsValid() && a.Account == "" }
 
 // telling is an event for a channel.
 type telling struct {
@@ -99,7 +101,7 @@ func (s *attacks) take(o occurrence) []telling {
 		a = s.begin(&o)
 	}
 	worse := o.severity > a.Severity
-	if worse || o.ban || a.Text == "" {
+	if worse || o.ban || o.own || a.Text == "" {
 		a.Kind, a.Reason, a.Text, a.Commands = o.kind, o.reason, o.text, o.commands
 	}
 	a.Severity = max(a.Severity, o.severity)
@@ -111,7 +113,7 @@ func (s *attacks) take(o occurrence) []telling {
 		a.Notices++
 	}
 	s.join(a, o.source)
-	if a.Account == "" && !a.wide() {
+	if a.Account == "" && !a.wide() && !a.Own {
 		a.Account = o.account
 	}
 	return s.tellOf(a, o.time)
@@ -162,7 +164,7 @@ func (s *attacks) begin(o *occurrence) *attack {
 	if n >= s.cfg.Sources {
 		k = key{topic: o.topic}
 	}
-	a := &attack{Topic: k.topic, Prefix: k.source, Account: k.account, Sources: map[netip.Prefix]uint64{}}
+	a := &attack{Topic: k.topic, Prefix: k.source, Account: k.account, Own: o.own, Sources: map[netip.Prefix]uint64{}}
 	a.Attack = Attack{ID: newID(), Began: o.time, Last: o.time}
 	a.Updated = o.time
 	if a.wide() && o.topic != o.kind {
@@ -222,7 +224,7 @@ func (s *attacks) tick(now time.Time) []telling {
 			quiet = max(quiet, maxHold)
 		}
 		switch {
-		case now.Sub(a.Last) >= quiet:
+		case now.Sub(a.Last) >= quiet && !(a.Own && a.holds): // its end will be heard
 			tell = append(tell, s.end(a, now)...)
 		case s.cfg.Repeat > 0 && now.Sub(a.Updated) >= s.cfg.Repeat:
 			a.Updated = now

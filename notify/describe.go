@@ -21,7 +21,7 @@ func (a *attack) event(phase string, now time.Time, cfg *Settings) Event {
 		ev.Source = show(a.Prefix)
 	}
 	ev.Summary = summary(&ev)
-	counts := counted(ev.Attack)
+	counts := counted(a, ev.Attack)
 	switch {
 	case a.wide():
 		ev.Commands = []string{"sipward list bans", "sipward status"}
@@ -32,7 +32,11 @@ func (a *attack) event(phase string, now time.Time, cfg *Settings) Event {
 	case phase == PhaseUpdate:
 		ev.Text = counts + " " + a.Text
 	case phase == PhaseEnd && a.Last.Before(now):
-		ev.Text = "Nothing more was heard of it for " + span(cfg.Quiet) + "; what the kernel drops is not heard. " + counts + " " + a.Text
+		unheard := "; what the kernel drops is not heard. "
+		if a.Own {
+			unheard = ". "
+		}
+		ev.Text = "Nothing more was heard of it for " + span(cfg.Quiet) + unheard + counts + " " + a.Text
 	case phase == PhaseEnd:
 		ev.Text = a.Text + " " + counts
 	}
@@ -40,9 +44,12 @@ func (a *attack) event(phase string, now time.Time, cfg *Settings) Event {
 }
 
 // counted says how large an attack is.
-func counted(a *Attack) string {
+func counted(of *attack, a *Attack) string {
 	text := "From " + clock(a.Began) + " to " + clock(a.Last) + " (" + span(a.Last.Sub(a.Began)) + "): "
-	parts := []string{count(a.Messages, "message") + " not let through"}
+	var parts []string
+	if !of.Own {
+		parts = append(parts, count(a.Messages, "message")+" not let through")
+	}
 	if a.Sources > 1 {
 		more := ""
 		if a.More {

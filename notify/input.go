@@ -25,6 +25,7 @@ type occurrence struct {
 	commands []string
 	ban      bool
 	once     bool // it is no part of an attack
+	own      bool // it is of sipward itself, not of a source or an account
 	holds    bool // the attack goes on until something ends it
 	ends     bool
 }
@@ -48,13 +49,27 @@ func ofNotice(x *policy.Notice) occurrence {
 	o.topic = o.reason
 	switch x.Kind {
 	case policy.NoticeBreaker:
-		o.topic, o.reason, o.addr = o.kind, "", netip.Addr{} // whose ban was refused does not matter
+		o.ofItself(x.Kind)
+	case policy.NoticeKernelDown, policy.NoticeKernelUp:
+		o.ofItself(policy.NoticeKernelDown)
+		o.holds, o.ends = x.Kind == policy.NoticeKernelDown, x.Kind == policy.NoticeKernelUp
+	case policy.NoticeKernelFull, policy.NoticeKernelRoom:
+		o.ofItself(policy.NoticeKernelFull)
+		o.holds, o.ends = x.Kind == policy.NoticeKernelFull, x.Kind == policy.NoticeKernelRoom
+	case policy.NoticeKernelRepaired:
+		o.ofItself(x.Kind)
 	case policy.NoticeKnownPlaces, policy.NoticeRequestLimit:
 		o.holds = true
 	case policy.NoticeCalm, policy.NoticeRequestCalm:
 		o.ends = true
 	}
 	return o
+}
+
+// ofItself makes an occurrence one of sipward itself: whose message led to it does not
+// matter.
+func (o *occurrence) ofItself(topic policy.NoticeKind) {
+	o.own, o.topic, o.reason, o.addr, o.account = true, topic.String(), "", netip.Addr{}, ""
 }
 
 // byGuard is the origin of bans by the policy.

@@ -112,6 +112,48 @@ func TestAttackThatIsEnded(t *testing.T) {
 	}
 }
 
+// What sipward says of itself is no attack by anybody: it goes on until the end is told,
+// and the latest words count.
+func TestOfItself(t *testing.T) {
+	r := newReceiver(t, "")
+	n := start(t, t.TempDir(), settings(notify.Channel{Type: notify.Webhook, URL: r.URL}))
+	tell := func(kind policy.NoticeKind, text string, quiet bool) {
+		n.Notice(policy.Notice{Time: time.Now().UnixNano(), Kind: kind, Text: text, Quiet: quiet, Commands: []string{"sipward kernel status"}})
+	}
+	tell(policy.NoticeKernelUp, "Up.", true) // at the start: of no concern
+	tell(policy.NoticeKernelDown, "Down: this.", false)
+	tell(policy.NoticeKernelFull, "Full.", false)
+	begun := r.await(2)
+	if ev := begun[0]; ev.Phase != notify.PhaseBegin || ev.Kind != "kernel-down" || ev.Summary != "kernel-down began" || ev.Text != "Down: this." ||
+		ev.Severity != notify.Warning || ev.Source+ev.Account+ev.Reason != "" || len(ev.Commands) != 1 {
+		t.Errorf("%+v", ev)
+	}
+	if ev := begun[1]; ev.Kind != "kernel-full" || ev.Attack.ID == begun[0].Attack.ID {
+		t.Errorf("%+v", ev)
+	}
+	tell(policy.NoticeKernelRepaired, "Repaired.", false) // it has no end of its own, so it ends when nothing more is heard
+	if p := phases(r.await(4)); p[notify.PhaseEnd] != 1 || p[notify.PhaseBegin] != 3 {
+		t.Fatalf("%v", p)
+	}
+	tell(policy.NoticeKernelDown, "Down: that.", false)
+	tell(policy.NoticeKernelUp, "Up.", true)
+	tell(policy.NoticeKernelRoom, "Room.", true)
+	ends := map[string]notify.Event{}
+	for _, ev := range r.await(6) {
+		if ev.Phase == notify.PhaseEnd {
+			ends[ev.Kind] = ev
+		}
+	}
+	for kind, want := range map[string]string{"kernel-down": "Up. From ", "kernel-full": "Room. From ", "kernel-repaired": "Nothing more was heard of it for "} {
+		if ev := ends[kind]; !strings.HasPrefix(ev.Text, want) || strings.Contains(ev.Text, "message") || strings.Contains(ev.Text, "kernel drops") {
+			t.Errorf("the end of %s: %+v", kind, ev)
+		}
+	}
+	if a := ends["kernel-down"].Attack; a.Notices != 3 || a.ID != begun[0].Attack.ID {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestRepeat(t *testing.T) {
 	r := newReceiver(t, "")
 	s := settings(notify.Channel{Type: notify.Webhook, URL: r.URL})

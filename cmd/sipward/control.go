@@ -93,7 +93,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		if about == "" {
 			about = safe(n.Account)
 		}
-		fmt.Fprintf(w, "notice\t%s %s %s: %s\n", clock(n.Time), n.Kind, about, safe(n.Text))
+		fmt.Fprintf(w, "notice\t%s %s: %s\n", clock(n.Time), strings.TrimSpace(n.Kind+" "+about), safe(n.Text))
 	}
 	return w.Flush()
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -64,6 +67,52 @@ func TestKernelCommands(t *testing.T) {
 	if tables := nftTables(t); len(tables) != 0 {
 		t.Errorf("after clear --offline the tables are %q", tables)
 	}
+}
+
+// TestKernelIsTold: what becomes of the mirror is told to administrators, and is among the
+// notices.
+func TestKernelIsTold(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	r := prepare(t)
+	told := filepath.Join(r.dir, "told")
+	r.write(strings.Replace(r.text(), noKernel, "kernel: {backend: nftables, name: edge3, interval: 1s}\n", 1) + fmt.Sprintf(`
+notify:
+  channels: [{name: note, type: command, run: [/bin/sh, -c, "cat >> %s"]}]
+  rules: [{severity: info, channels: [note]}]
+`, told))
+	r.begin()
+	t.Cleanup(r.end)
+	until := func(phase, kind, text string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			all, _ := os.ReadFile(told) // which is not there before the first
+			for line := range strings.Lines(string(all)) {
+				if strings.Contains(line, `"phase":"`+phase+`"`) && strings.Contains(line, `"kind":"`+kind+`"`) && strings.Contains(line, text) {
+					return
+				}
+			}
+			if time.Now().After(end) {
+				t.Fatalf("no %s of %s with %q among\n%s", phase, kind, text, all)
+			}
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(r.cli(0, words("status")), "kernel-up"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("there is no notice that the kernel follows")
+		}
+	}
+	r.cli(0, words("kernel clear"))
+	until("begin", "kernel-down", "cleared by command")
+	r.cli(0, words("kernel sync"))
+	until("end", "kernel-down", "Bans are mirrored into the kernel's nftables.")
+	if out, err := exec.Command("nft", "delete", "table", "inet", "edge3-lists").CombinedOutput(); err != nil {
+		t.Skipf("nft (e2e/setup.sh installs it): %v: %s", err, out)
+	}
+	until("begin", "kernel-repaired", "It is repaired.")
+	r.cli(0, words("status"), "kernel-repaired: Somebody had changed")
+	r.cli(0, words("report --acts --action notice"), "kernel-repaired: Somebody had changed")
 }
 
 // nftTables lists the tables as others see them, where there is the program for it.

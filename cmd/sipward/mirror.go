@@ -33,14 +33,14 @@ type mirror struct {
 // are lost, and all standings are read anew.
 const standingQueue = 4096
 
-func newMirror(s *state, c *conf.Config, log *slog.Logger) (*mirror, error) {
+func newMirror(s *state, c *conf.Config, told func(kernel.Event), log *slog.Logger) (*mirror, error) {
 	m := &mirror{
 		log:     log,
 		changes: make(chan kernel.Entry, standingQueue), lost: make(chan struct{}, 1),
 		full: make(chan struct{}, 1), limited: make(chan struct{}, 1),
 	}
 	cfg := kernelConfig(c)
-	cfg.Bans, cfg.Log = kernel.Bans(s.bans), log
+	cfg.Bans, cfg.Notify, cfg.Log = kernel.Bans(s.bans), told, log
 	var err error
 	m.Mirror, err = kernel.New(cfg)
 	return m, err
@@ -63,6 +63,21 @@ func kernelConfig(c *conf.Config) kernel.Config {
 		}
 	}
 	return cfg
+}
+
+// kernelNotices are the kinds of what the mirror tells.
+var kernelNotices = map[kernel.EventKind]policy.NoticeKind{
+	kernel.EventDown: policy.NoticeKernelDown, kernel.EventUp: policy.NoticeKernelUp,
+	kernel.EventFull: policy.NoticeKernelFull, kernel.EventRoom: policy.NoticeKernelRoom,
+	kernel.EventRepaired: policy.NoticeKernelRepaired,
+}
+
+// hearKernel passes on what the mirror tells. It never waits.
+func (e *edge) hearKernel(ev kernel.Event) {
+	e.engine.Tell(policy.Notice{
+		Time: time.Now().UnixNano(), Kind: kernelNotices[ev.Kind], Quiet: ev.Quiet, Text: ev.Text,
+		Commands: []string{"sipward kernel status"},
+	})
 }
 
 // standing is told of each change by the policy. It never waits.

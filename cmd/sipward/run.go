@@ -133,7 +133,7 @@ func (e *edge) build(events *event.Bus) error {
 	if err := e.openJournal(); err != nil {
 		return err
 	}
-	if e.mirror, err = newMirror(e.state, c.conf, log); err != nil {
+	if e.mirror, err = newMirror(e.state, c.conf, e.hearKernel, log); err != nil {
 		return err
 	}
 	if e.notifier, err = e.newNotifier(); err != nil {

@@ -191,7 +191,10 @@ func logNotice(log *slog.Logger, n *policy.Notice) {
 	if n.Quiet {
 		level = slog.LevelInfo
 	}
-	attrs := []slog.Attr{slog.String("kind", n.Kind.String()), slog.String("reason", n.Reason.String())}
+	attrs := []slog.Attr{slog.String("kind", n.Kind.String())}
+	if n.Reason != policy.ReasonNone {
+		attrs = append(attrs, slog.String("reason", n.Reason.String()))
+	}
 	if n.Source.IsValid() {
 		attrs = append(attrs, slog.String("source", n.Source.String()))
 	}

@@ -112,7 +112,7 @@ type Config struct {
 	RemoveOnExit bool // take all away when Run ends; else the entries end at their time
 
 	Bans   Feed        // nil: none
-	Notify func(Event) // told of what an administrator should know; must not wait; may be nil
+	Notify func(Event) // told of what an administrator should know; must not wait; nil: the log is
 	Log    *slog.Logger
 }
 
@@ -161,7 +161,8 @@ type EventKind string
 const (
 	EventDown     EventKind = "down"     // the kernel no longer follows, or never has; user space goes on alone
 	EventUp       EventKind = "up"       // the kernel holds what it should
-	EventFull     EventKind = "full"     // not all bans fit into a set
+	EventFull     EventKind = "full"     // not all entries fit into a set
+	EventRoom     EventKind = "room"     // they all fit again
 	EventRepaired EventKind = "repaired" // somebody else had changed what is the mirror's
 )
 
@@ -169,6 +170,9 @@ const (
 type Event struct {
 	Kind EventKind
 	Text string
+	// Quiet says that it is for the record only: somebody has asked for it, or nobody
+	// has asked for more.
+	Quiet bool
 }
 
 // The reasons why the kernel cannot be used.

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -221,9 +220,15 @@ func (m *Mirror) rules(strangers int) rules {
 	return rules{scope: m.cfg.Scope, ports: m.cfg.Ports, strangers: strangers}
 }
 
-// notify tells the administrator.
-func (m *Mirror) notify(kind EventKind, format string, args ...any) {
+// tell tells the administrator.
+func (m *Mirror) tell(e Event) {
 	if m.cfg.Notify != nil {
-		m.cfg.Notify(Event{kind, fmt.Sprintf(format, args...)})
+		m.cfg.Notify(e)
+		return
 	}
+	level := slog.LevelWarn
+	if e.Quiet {
+		level = slog.LevelInfo
+	}
+	m.log.Log(context.Background(), level, e.Text, "event", e.Kind)
 }

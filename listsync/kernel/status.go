@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -81,8 +82,7 @@ func (m *Mirror) up(now time.Time) {
 	case was == "" && cause != nil:
 		m.repaired(cause.Error())
 	case was != "":
-		m.log.Info("kernel: bans are mirrored", "backend", m.backend.name(), "scope", m.cfg.Scope)
-		m.notify(EventUp, "Bans are mirrored into the kernel's %s.", m.backend.name())
+		m.tell(Event{EventUp, fmt.Sprintf("Bans are mirrored into the kernel's %s.", m.backend.name()), true})
 	}
 }
 
@@ -94,17 +94,14 @@ func (m *Mirror) down(err error) {
 		reason = err.Error()
 	}
 	m.mu.Lock()
-	was := m.status.Reason
+	was, never := m.status.Reason, m.status.LastSync.IsZero()
 	m.status.Reason = reason
 	m.mu.Unlock()
-	switch {
-	case reason == was:
-	case err == nil:
-		m.log.Info("kernel: bans are not mirrored", "reason", reason)
-	default:
-		m.log.Warn("kernel: bans are not mirrored; user space enforces them alone", "reason", reason)
-		m.notify(EventDown, "Bans are not mirrored into the kernel, user space enforces them alone: %s", reason)
+	if reason == was {
+		return
 	}
+	quiet := err == nil || errors.Is(err, errPaused) || never && m.cfg.Backend == BackendAuto
+	m.tell(Event{EventDown, fmt.Sprintf("Bans are not mirrored into the kernel, user space enforces them alone: %s.", reason), quiet})
 }
 
 // errPaused is what Status says after Clear.

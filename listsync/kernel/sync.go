@@ -87,16 +87,23 @@ func (m *Mirror) flush() error {
 	return nil
 }
 
-// tellFull says once that a set has become too small.
+// tellFull says once that a set has become too small, and once that none is any more. A
+// set in which there is little room stays full, so that this is not said again with each
+// entry that comes and goes.
 func (m *Mirror) tellFull(s set) {
 	m.mu.Lock()
-	over, limit := m.wanted[s].over(), m.wanted[s].max
+	over, in, limit := m.wanted[s].over(), m.wanted[s].in, m.wanted[s].max
 	m.mu.Unlock()
-	if over > 0 && !m.full[s] {
-		m.log.Warn("kernel: set is full; user space alone enforces the rest", "set", s, "max_entries", limit, "rest", over)
-		m.notify(EventFull, "The kernel's set %v is full with %d entries; %d more are enforced in user space only. Raise kernel.max_entries.", s, limit, over)
+	switch was := m.full[s]; {
+	case over > 0 && !was:
+		m.full[s] = true
+		m.tell(Event{Kind: EventFull, Text: fmt.Sprintf("The kernel's set %v is full with %d entries; %d more are enforced in user space only. Raise kernel.max_entries.", s, limit, over)})
+	case was && over == 0 && in <= limit-limit/20:
+		m.full[s] = false
+		if m.full == [numSets]bool{} {
+			m.tell(Event{EventRoom, "All entries fit into the kernel's sets again.", true})
+		}
 	}
-	m.full[s] = over > 0
 }
 
 // reconcile compares the kernel with what is wanted, if others may have changed
@@ -141,12 +148,13 @@ func (m *Mirror) repair() error {
 // sweep forgets what has ended, and says whether there is room for some of what
 // did not fit.
 func (m *Mirror) sweep() (room bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for s := range m.wanted {
+	for s := range numSets {
+		m.mu.Lock()
 		w := &m.wanted[s]
 		w.sweep(time.Now().UnixNano())
 		room = room || w.over() > 0 && w.in < w.max
+		m.mu.Unlock()
+		m.tellFull(s)
 	}
 	return room
 }
@@ -165,8 +173,7 @@ func (m *Mirror) repaired(what string) {
 	m.status.Repairs++
 	m.status.LastRepair = time.Now()
 	m.mu.Unlock()
-	m.log.Warn("kernel: repaired", "backend", m.backend.name(), "found", what)
-	m.notify(EventRepaired, "Somebody had changed sipward's part of the kernel's %s: %s. It is repaired.", m.backend.name(), what)
+	m.tell(Event{Kind: EventRepaired, Text: fmt.Sprintf("Somebody had changed sipward's part of the kernel's %s: %s. It is repaired.", m.backend.name(), what)})
 }
 
 // slack is how far the kernel's clock for an entry may be off: it counts

@@ -186,6 +186,15 @@ func TestFullSet(t *testing.T) {
 		if out := dump(t); strings.Contains(out, "198.18.") {
 			t.Errorf("what others have put in is still there:\n%s", out)
 		}
+
+		for i := range 9 {
+			l.bans.remove(fmt.Sprintf("192.0.2.%d/32", i))
+		}
+		l.settled()
+		l.until("it is told that all fit", func() bool { k := l.kinds(); return k[len(k)-1] == kernel.EventRoom })
+		if n := len(slices.DeleteFunc(l.kinds(), func(k kernel.EventKind) bool { return k != kernel.EventFull && k != kernel.EventRoom })); n != 2 {
+			t.Errorf("events %v", l.events)
+		}
 	})
 }
 

@@ -200,7 +200,8 @@ function news() {
       const fresh = s.notices.filter((n) => n.seq > last && !n.quiet);
       const n = fresh.at(-1);
       if (n) {
-        const text = `${n.kind}: ${visible(n.source || n.account || "")} (${n.reason})` + (fresh.length > 1 ? `, and ${plural(fresh.length - 1, "more notice", "more notices")}` : "");
+        const about = n.source || n.account ? `${visible(n.source || n.account)} (${n.reason})` : visible(n.text);
+        const text = `${n.kind}: ${about}` + (fresh.length > 1 ? `, and ${plural(fresh.length - 1, "more notice", "more notices")}` : "");
         toast(text, "news");
         say(text);
       }

@@ -65,6 +65,7 @@ const (
 	ReasonStaleToken
 	ReasonForgedToken
 	ReasonUnmatchedResponse
+	ReasonRepeat
 	ReasonOwnAck
 	ReasonNotPBX
 	ReasonToUs
@@ -85,6 +86,7 @@ const (
 
 	// sipward itself.
 	ReasonQueueFull
+	ReasonRetransmitFull
 	ReasonTooLarge
 	ReasonSendError
 	ReasonShutdown
@@ -148,6 +150,7 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonForgedToken:       {"forged-token", "A token that does not verify: sipward did not make it, it was altered, or the key has been replaced since."},
 	ReasonUnmatchedResponse: {"unmatched-response", "A response that did not come from where its request was sent."},
 
+	ReasonRepeat: {"repeat", "A message that was repeated over UDP and has gone on over a connection, which loses nothing, before; if there was an answer, it was sent again."},
 	ReasonOwnAck: {"own-ack", "The ACK to an answer that sipward itself gave; it ends here, the PBX knows nothing of the call."},
 	ReasonNotPBX: {"not-pbx", "A stranger spoke to a listener that serves the PBXes only."},
 	ReasonToUs:   {"to-us", "A PBX asked sipward itself whether it lives, and was answered."},
@@ -166,10 +169,11 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonDNSTrimmed:   {"dns-trimmed", "An answer has more addresses than fit into the buffer of a vulnerable C library (CVE-2015-7547); over TCP some are left out."},
 	ReasonDNSPrivate:   {"dns-private", "An upstream gave private addresses for a name that is not in dns.private_names; they were left out of the answer."},
 
-	ReasonQueueFull: {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
-	ReasonTooLarge:  {"too-large", "The message would be larger than its transport can carry."},
-	ReasonSendError: {"send-error", "The operating system refused to send the message."},
-	ReasonShutdown:  {"shutdown", "sipward was shutting down."},
+	ReasonQueueFull:      {"queue-full", "A queue of sipward was full and the message was dropped so as not to delay the others."},
+	ReasonRetransmitFull: {"retransmit-full", "The request came over a connection and would have gone on over UDP, and so many wait there for their answers that there was no room, or the source has had its share."},
+	ReasonTooLarge:       {"too-large", "The message would be larger than its transport can carry."},
+	ReasonSendError:      {"send-error", "The operating system refused to send the message."},
+	ReasonShutdown:       {"shutdown", "sipward was shutting down."},
 }
 
 // String returns the stable word of the reason.

@@ -234,6 +234,9 @@ func (t *task) fromInside(b *branch) {
 // toPhone sends a PBX's request to the flow in tok.
 func (t *task) toPhone(b *branch, tok *flow.Token, pbx uint16) {
 	h, ok := t.hopTo(tok)
+	if !ok && !t.from.reliable() && t.absorbed(nil, b) {
+		return // it has arrived, and the phone has gone since
+	}
 	if !ok {
 		// The connection is gone and the phone has not come back (RFC 5626 §5.3.1).
 		t.refuse(430, "Flow Failed", policy.ReasonStaleToken)

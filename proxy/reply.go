@@ -28,12 +28,15 @@ func (t *task) response() {
 		t.note(policy.Drop, policy.ReasonForgedToken, "")
 		return
 	}
+	if tok.Stream && !t.from.reliable() && t.repeated(&b) {
+		return
+	}
 	h, ok := t.hopTo(&tok)
 	if !ok {
 		t.note(policy.Drop, policy.ReasonStaleToken, "")
 		return
 	}
-	if t.lane != nil && tok.Side == flow.Outside {
+	if t.lane != nil && tok.Side == flow.Outside && !tok.Stream { // what came over a connection is not counted as asked
 		t.lane.answered.Add(1)
 	}
 	t.accountOf()
@@ -66,6 +69,9 @@ func (t *task) response() {
 		}
 	}
 	t.popVia()
+	if t.from.reliable() && !h.reliable() {
+		t.keepResponse(&h, &b)
+	}
 	if !t.send(&h) {
 		t.note(policy.Drop, policy.ReasonUpstreamError, "")
 		return

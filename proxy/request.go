@@ -231,6 +231,10 @@ func createsDialog(m *sip.Message) bool {
 // rr describes the outside flow for Record-Route, nil if none is due; its payload is the
 // token of the alias that To had, if any.
 func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) {
+	crosses := t.from.reliable() != h.reliable()
+	if crosses && h.reliable() && t.absorbed(h.conn, b) {
+		return
+	}
 	t.markReceived()
 	t.forwardsLess()
 
@@ -252,7 +256,13 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 	}
 	t.e.End()
 
+	if crosses && !h.reliable() && !t.keepRequest(h, b) {
+		return
+	}
 	if !t.send(h) {
+		if crosses {
+			t.s.repeats.Forget(t.transactionKey(b))
+		}
 		t.note(policy.Drop, policy.ReasonUpstreamError, "")
 		return
 	}

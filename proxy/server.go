@@ -26,6 +26,7 @@ import (
 	"sipward/policy/iplist"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
+	"sipward/proxy/retransmit"
 	"sipward/proxy/upstream"
 	"sipward/proxy/upstream/resolve"
 )
@@ -102,6 +103,7 @@ type Server struct {
 	overload overload
 	trunks   trunkConns
 	transit  *transit // nil in proxy mode
+	repeats  *retransmit.Table
 	tasks    sync.Pool
 
 	times       []*histogram // of each UDP worker
@@ -132,6 +134,7 @@ func New(cfg Config) (*Server, error) {
 		slow: make(chan struct{}, slowLane), knocks: make(chan struct{}, maxKnocks), proofs: newProofs(),
 	}
 	s.transit = newTransit(cfg.Transparent, s.now())
+	s.repeats = s.newRepeats()
 	cfg.UDP.Transparent, cfg.TCP.Transparent = cfg.Transparent.sockets(), cfg.Transparent.sockets()
 	if s.events == nil {
 		s.events = new(event.Bus)
@@ -216,6 +219,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.ctx = ctx
 	group.Go(func() error { return s.forgetLocals(ctx) })
 	group.Go(func() error { return s.overload.run(ctx) })
+	group.Go(func() error { return s.repeats.Run(ctx) })
 	group.Go(func() error { return s.udp.Run(ctx, s.newWorker) })
 	group.Go(func() error { return s.tcp.Run(ctx, s) })
 	err := group.Wait()
@@ -233,6 +237,7 @@ type Stats struct {
 	UDP     []netio.UDPStats
 	TCP     netio.TCPStats
 	Streams int // accounts remembered by their connection
+	Repeats retransmit.Stats
 	// QueueFill is how full the fullest receive queue is, 0 to 1.
 	QueueFill float64
 	// UDPLatency and TCPLatency are of one message in 64: from when it was received,
@@ -244,6 +249,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	st := Stats{
 		UDP: s.udp.Stats(), TCP: s.tcp.Stats(), Streams: s.streams.Len(),
+		Repeats:    s.repeats.Stats(),
 		UDPLatency: sumUp(s.times), TCPLatency: sumUp([]*histogram{&s.streamTimes}),
 	}
 	for _, fill := range s.overload.fill {

@@ -188,9 +188,6 @@ func (t *task) connectPBX(p *upstream.PBX) (h hop, ok bool) {
 		}
 		h = hop{face: face{ep: ep, towards: flow.Inside}, addr: link.Addr, pbx: p.ID()}
 		if link.Transport == policy.UDP {
-			if t.from.reliable() {
-				return h, false // who sent it will not send again what is lost from here on
-			}
 			h.local, ok = t.s.localTo(ep, link.Addr.Addr())
 			return h, ok
 		}

@@ -52,7 +52,11 @@ type rigOptions struct {
 	policy func(*policy.Config) // changes what the engine goes by
 	// nameServer knows the trunks' names; "": nobody answers.
 	nameServer string
+	onlyUDP    bool // the PBX
 }
+
+// patience is how long a test waits for what must come, on a machine that is busy.
+const patience = 15 * time.Second
 
 func newRig(tb testing.TB, o rigOptions) *rig {
 	tb.Helper()
@@ -92,7 +96,7 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	}
 	r.engine = policy.New(rules)
 	var err error
-	r.pool, err = upstream.New(upstream.Config{PBXes: []upstream.Target{{Address: r.pbx.addr, Weight: 1}}, Interval: -1})
+	r.pool, err = upstream.New(upstream.Config{PBXes: []upstream.Target{{Address: r.pbx.addr, Weight: 1, UDP: o.onlyUDP}}, Interval: -1})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -148,7 +152,7 @@ func (r *rig) count(reason policy.Reason) uint64 { return r.engine.Counters().Sn
 // expectCount waits until a reason has been counted n times.
 func (r *rig) expectCount(reason policy.Reason, n uint64) {
 	r.tb.Helper()
-	for end := time.Now().Add(3 * time.Second); r.count(reason) < n; {
+	for end := time.Now().Add(patience); r.count(reason) < n; {
 		if time.Now().After(end) {
 			r.tb.Fatalf("%s counted %d times, want %d", reason, r.count(reason), n)
 		}
@@ -156,6 +160,16 @@ func (r *rig) expectCount(reason policy.Reason, n uint64) {
 	}
 	if got := r.count(reason); got != n {
 		r.tb.Fatalf("%s counted %d times, want %d", reason, got, n)
+	}
+}
+
+// expectClosed waits until the server has no connection any more.
+func (r *rig) expectClosed() {
+	r.tb.Helper()
+	for end := time.Now().Add(patience); r.server.Stats().TCP.Open > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			r.tb.Fatal("a connection is still open")
+		}
 	}
 }
 
@@ -187,7 +201,7 @@ func (p *peer) send(to netip.AddrPort, b []byte) {
 func (p *peer) receive() (*sip.Message, netip.AddrPort) {
 	p.tb.Helper()
 	buf := make([]byte, 65535)
-	p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	p.conn.SetReadDeadline(time.Now().Add(patience))
 	n, from, err := p.conn.ReadFromUDPAddrPort(buf)
 	if err != nil {
 		p.tb.Fatalf("%s receives nothing: %v", p.addr, err)

@@ -41,7 +41,7 @@ func newLine(tb testing.TB, c *net.TCPConn) *line {
 // acceptPBX waits for sipward's next connection to the PBX.
 func acceptPBX(r *rig) *line {
 	r.tb.Helper()
-	r.pbxTCP.SetDeadline(time.Now().Add(3 * time.Second))
+	r.pbxTCP.SetDeadline(time.Now().Add(patience))
 	c, err := r.pbxTCP.AcceptTCP()
 	if err != nil {
 		r.tb.Fatalf("sipward does not connect to the PBX: %v", err)
@@ -75,7 +75,7 @@ func (l *line) receive() *sip.Message {
 			continue
 		}
 		chunk := make([]byte, 4096)
-		l.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		l.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := l.conn.Read(chunk)
 		if err != nil {
 			l.tb.Fatalf("%s receives nothing: %v", l.local(), err)
@@ -87,7 +87,7 @@ func (l *line) receive() *sip.Message {
 // ended waits for the other side to close.
 func (l *line) ended() {
 	l.tb.Helper()
-	l.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	l.conn.SetReadDeadline(time.Now().Add(patience))
 	if n, err := l.conn.Read(make([]byte, 4096)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		l.tb.Fatalf("%s is still open (%d bytes, %v)", l.local(), n, err)
 	} else if !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
@@ -253,7 +253,7 @@ func TestTrunkTCP(t *testing.T) {
 		pbx.send(siptest.Invite(siptest.Options{Transport: "TCP", Via: "127.0.0.3:5060", CallID: id, RequestURI: fmt.Sprintf("sip:+1555@%s;transport=tcp", l.Addr())}))
 	}
 	call("one")
-	l.SetDeadline(time.Now().Add(3 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	c, err := l.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)

@@ -101,13 +101,18 @@ type StreamListener struct {
 	// TLS is the configuration of connections under TLS; nil: in the clear. For
 	// certificates that change it has GetCertificate or GetConfigForClient.
 	TLS *tls.Config
+	// WebSocket is that of SIP over WebSocket; nil: SIP on the stream itself.
+	WebSocket *WebSocket
 }
 
-func (l *StreamListener) layered() bool { return l.TLS != nil }
+func (l *StreamListener) layered() bool { return l.TLS != nil || l.WebSocket != nil }
 
 // layerFor makes what l's connections have on their sockets, or nil.
 func (l *StreamListener) layerFor(c *Conn) layer {
-	if l.TLS != nil {
+	switch {
+	case l.WebSocket != nil:
+		return newWebLayer(c, l.WebSocket, l.TLS)
+	case l.TLS != nil:
 		return newServerTLS(c, l.TLS)
 	}
 	return nil

@@ -43,7 +43,7 @@ type StreamHandler interface {
 	// never could carry a message, and not at all if that was no fault of the other
 	// side's, or if nothing came over it before it was closed. The address is proven,
 	// as it is of every connection. err is ErrHandshakeTimeout, ErrPlainSIP, ErrNotTLS,
-	// ErrRejected, or what crypto/tls said.
+	// ErrRejected, ErrUpgrade, ErrOrigin, or what crypto/tls said.
 	HandshakeFailed(remote netip.AddrPort, listener int, err error)
 }
 

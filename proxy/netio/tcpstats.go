@@ -25,7 +25,7 @@ type TCPStats struct {
 
 	ClosedMessage uint64 // message not complete in time
 	ClosedIdle    uint64
-	ClosedFault   uint64 // framing
+	ClosedFault   uint64 // framing, and floods of keep-alives
 	ClosedSlow    uint64 // peer did not read
 	ClosedSource  uint64 // of sources that were cut off
 }
@@ -50,7 +50,7 @@ func (k *tcpCounters) closed(reason error) {
 		k.slow.Add(1)
 	case errors.Is(reason, ErrSourceClosed):
 		k.cut.Add(1)
-	case errors.As(reason, &fault):
+	case errors.As(reason, &fault), errors.Is(reason, ErrWebSocket), errors.Is(reason, ErrKeepAlive):
 		k.fault.Add(1)
 	}
 }

@@ -16,14 +16,12 @@ var _ layer = (*tlsLayer)(nil)
 func newServerTLS(c *Conn, cfg *tls.Config) *tlsLayer {
 	l := &tlsLayer{c: c, socket: newStreamSocket(c)}
 	l.conn = tls.Server(l.socket, cfg)
-	c.in.tls = l
 	return l
 }
 
 func newClientTLS(c *Conn, cfg *tls.Config) *tlsLayer {
 	l := &tlsLayer{c: c, socket: newStreamSocket(c)}
 	l.conn = tls.Client(l.socket, cfg)
-	c.in.tls = l
 	return l
 }
 
@@ -45,7 +43,10 @@ func (l *tlsLayer) handshake() error {
 	return nil
 }
 
-func (l *tlsLayer) read() error { return l.c.readMessages() }
+func (l *tlsLayer) read() error {
+	l.c.in.tls = l
+	return l.c.readMessages()
+}
 
 func (l *tlsLayer) send(b []byte) error {
 	_, err := l.conn.Write(b)

@@ -110,6 +110,10 @@ func (b *backend) Kernel(context.Context) kernel.Status { return kernel.Status{S
 
 func (b *backend) Notifications() notify.Status { return notify.Status{Attacks: 4} }
 
+func (b *backend) MailReport(_ context.Context, q *report.Query, channel string) (admin.Mailed, error) {
+	return admin.Mailed{Channel: channel, To: "ops@example.com"}, b.note(admin.Caller{}, "report --mail", channel, strings.Join(q.By, ","))
+}
+
 func (b *backend) TestNotification(_ context.Context, channel string) (notify.Tested, error) {
 	return notify.Tested{Type: "smtp"}, b.note(admin.Caller{}, "notify test", channel)
 }
@@ -344,6 +348,9 @@ func TestClient(t *testing.T) {
 	}
 	if d, err := c.TestNotification(ctx, "ops"); err != nil || d.Type != "smtp" || b.last() != "notify test ops" {
 		t.Errorf("notify test %+v, %v, %s", d, err, b.last())
+	}
+	if d, err := c.MailReport(ctx, &report.Query{From: time.Unix(0, 0), To: time.Unix(60, 0), By: []string{"source"}, Top: 1}, "ops"); err != nil || d.To != "ops@example.com" || b.last() != "report --mail ops source" {
+		t.Errorf("report --mail %+v, %v, %s", d, err, b.last())
 	}
 	gone := admin.NewClient(filepath.Join(t.TempDir(), "none.sock"))
 	if _, err := gone.Status(ctx); !errors.Is(err, admin.ErrUnreachable) {

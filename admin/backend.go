@@ -40,8 +40,10 @@ type Backend interface {
 	SyncKernel(context.Context) (kernel.Status, error)
 	ClearKernel(context.Context) (kernel.Status, error)
 
-	// Report answers a question about what happened.
+	// Report answers a question about what happened; MailReport mails the answer by a
+	// channel at once.
 	Report(context.Context, *report.Query) (*report.Report, error)
+	MailReport(ctx context.Context, q *report.Query, channel string) (Mailed, error)
 
 	// Notifications returns how administrators are told; TestNotification sends a test by
 	// a channel at once.
@@ -129,6 +131,14 @@ type Unbanned struct {
 	// Quarantines is how many accounts are no longer shut out from the source.
 	Quarantines int      `json:"quarantines"`
 	Notes       []string `json:"notes,omitempty"`
+}
+
+// Mailed says where a report has gone.
+type Mailed struct {
+	Channel string        `json:"channel"`
+	To      string        `json:"to"` // without credentials
+	Subject string        `json:"subject"`
+	Took    time.Duration `json:"took"` // nanoseconds
 }
 
 // Refusal is an answer in which sipward declined what was asked.

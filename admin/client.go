@@ -112,6 +112,14 @@ func (c *Client) Report(ctx context.Context, q *report.Query) (*report.Report, e
 	return r, c.do(ctx, http.MethodGet, "/v1/report?"+q.Values().Encode(), nil, r)
 }
 
+// MailReport has a report of what happened mailed by a channel.
+func (c *Client) MailReport(ctx context.Context, q *report.Query, channel string) (Mailed, error) {
+	values := q.Values()
+	values.Set("channel", channel)
+	var done Mailed
+	return done, c.do(ctx, http.MethodPost, "/v1/report?"+values.Encode(), nil, &done)
+}
+
 // Notifications asks how administrators are told.
 func (c *Client) Notifications(ctx context.Context) (notify.Status, error) {
 	var s notify.Status

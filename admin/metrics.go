@@ -11,6 +11,7 @@ import (
 
 	"sipward/listsync/kernel"
 	"sipward/notify"
+	"sipward/report"
 )
 
 // Metrics is what Prometheus is told, taken at one time.
@@ -118,6 +119,12 @@ func families() []family {
 		{"sipward_notify_lost_events_total", counter, []string{"channel", "cause"}, "Events that were given up: the spool was full, they had waited too long, or the other side refused them."},
 		{"sipward_notify_lost_notices_total", counter, nil, "Notices that were lost because too many came at once."},
 
+		{"sipward_scheduled_report_next_timestamp_seconds", gauge, []string{"schedule"}, "When the report is due next, in Unix time; they are numbered in the order of the configuration, from 1."},
+		{"sipward_scheduled_report_last_timestamp_seconds", gauge, []string{"schedule"}, "When a report was mailed last, in Unix time; 0 if none was."},
+		{"sipward_scheduled_report_failing", gauge, []string{"schedule"}, "1 if the latest attempt to mail the report failed."},
+		{"sipward_scheduled_reports_total", counter, []string{"schedule", "result"}, "Reports by what became of them: mailed, or given up a day late."},
+		{"sipward_scheduled_report_failures_total", counter, []string{"schedule"}, "Attempts to mail the report that failed."},
+
 		{"sipward_tftp_transfers", gauge, nil, "Transfers at present."},
 		{"sipward_tftp_limited_sources", gauge, nil, "Sources that are limited at present."},
 		{"sipward_tftp_transfers_total", counter, []string{"result"}, "Transfers that were started, and how they ended."},
@@ -167,6 +174,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.kernel(&m.Status.Kernel)
 	s.databases(&m)
 	s.notify(&m.Status.Notify)
+	s.reports(m.Status.Reports)
 	s.tftp(m.Status.TFTP)
 	s.dns(m.Status.DNS)
 }
@@ -307,6 +315,22 @@ func (s *scrape) notify(n *notify.Status) {
 		s.add("sipward_notify_lost_events_total", float64(c.Full), c.Name, "full")
 		s.add("sipward_notify_lost_events_total", float64(c.Expired), c.Name, "expired")
 		s.add("sipward_notify_lost_events_total", float64(c.Refused), c.Name, "refused")
+	}
+}
+
+func (s *scrape) reports(all []report.ScheduleStatus) {
+	for i := range all {
+		r := &all[i]
+		last := 0.0
+		if !r.Last.IsZero() {
+			last = float64(r.Last.Unix())
+		}
+		s.add("sipward_scheduled_report_next_timestamp_seconds", float64(r.Next.Unix()), numbered(i))
+		s.add("sipward_scheduled_report_last_timestamp_seconds", last, numbered(i))
+		s.add("sipward_scheduled_report_failing", truth(r.Error != ""), numbered(i))
+		s.add("sipward_scheduled_reports_total", float64(r.Mailed), numbered(i), "mailed")
+		s.add("sipward_scheduled_reports_total", float64(r.GivenUp), numbered(i), "given-up")
+		s.add("sipward_scheduled_report_failures_total", float64(r.Failures), numbered(i))
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *Server) calls() map[string]map[string]route {
 		"/v1/notify":      {http.MethodGet: s.get(s.notifications)},
 		"/v1/notify/test": {http.MethodPost: s.change("notify test", s.testNotification)},
 
-		"/v1/report": {http.MethodGet: {Read, s.report}},
+		"/v1/report": {http.MethodGet: {Read, s.report}, http.MethodPost: s.change("report --mail", s.mailReport)},
 
 		"/v1/kernel":       {http.MethodGet: s.get(s.kernel)},
 		"/v1/kernel/sync":  {http.MethodPost: s.change("kernel sync", s.syncKernel)},
@@ -242,6 +242,24 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// mailReport mails a report; its parameters are those of GET, and the channel.
+func (s *Server) mailReport(r *http.Request, _ Caller) (string, any, error) {
+	values := r.URL.Query()
+	channel := values.Get("channel")
+	values.Del("channel")
+	q, err := report.ParseQuery(values, time.Now())
+	if err != nil {
+		return "", nil, &Refusal{http.StatusBadRequest, err.Error()}
+	}
+	if channel == "" {
+		return "", nil, &Refusal{http.StatusBadRequest, "the request needs the name of a channel to mail by: /v1/report?last=24h&channel=ops-mail"}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), sendTimeout)
+	defer cancel()
+	done, err := s.cfg.Backend.MailReport(ctx, &q, channel)
+	return fmt.Sprintf("%.100q %.400s", channel, q.Values().Encode()), done, err
+}
+
 func (s *Server) kernel(r *http.Request) (any, error) {
 	return s.cfg.Backend.Kernel(r.Context()), nil
 }
@@ -265,14 +283,15 @@ func (s *Server) testNotification(r *http.Request, _ Caller) (string, any, error
 	if err := read(r, &q); err != nil {
 		return "", nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), testTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), sendTimeout)
 	defer cancel()
 	done, err := s.cfg.Backend.TestNotification(ctx, q.Channel)
 	return fmt.Sprintf("%.100q", q.Channel), done, err
 }
 
-// testTimeout is how long a test may take; its answer has to be out before writeTimeout.
-const testTimeout = writeTimeout - 5*time.Second
+// sendTimeout is how long a test or a report may take to be sent; the answer has to be out
+// before writeTimeout.
+const sendTimeout = writeTimeout - 5*time.Second
 
 // entryList and banList keep room beside the lists for what may be added later.
 type entryList struct {

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write the schemas of openapi.yaml inste
 var described = []any{
 	Status{}, Reloaded{}, entryList{}, banList{}, BanRequest{}, Banned{}, Unbanned{}, EntryRequest{}, EntryChange{},
 	Explanation{}, TestRequest{}, SessionStatus{}, Event{}, BanChange{}, Lost{}, failure{},
-	kernel.Status{}, notify.Status{}, notify.Tested{}, report.Report{},
+	kernel.Status{}, notify.Status{}, notify.Tested{}, report.Report{}, Mailed{},
 }
 
 const schemasFollow = "-run TestOpenAPISchemas -update\n"

@@ -6,6 +6,7 @@ import (
 
 	"sipward/listsync/kernel"
 	"sipward/notify"
+	"sipward/report"
 )
 
 // Status is what a running sipward says of itself.
@@ -48,6 +49,8 @@ type Status struct {
 	Kernel kernel.Status `json:"kernel"`
 	// Notify is how administrators are told.
 	Notify notify.Status `json:"notify"`
+	// Reports is how the scheduled reports have done.
+	Reports []report.ScheduleStatus `json:"reports"`
 	// KnownPlaces holds the accounts that are let in from known places only.
 	KnownPlaces []string `json:"known_places"`
 	// Notices holds the latest notices to the administrator, oldest first.

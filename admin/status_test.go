@@ -7,6 +7,7 @@ import (
 	"sipward/admin"
 	"sipward/listsync/kernel"
 	"sipward/notify"
+	"sipward/report"
 )
 
 // fullStatus is a status with something in each of its parts.
@@ -28,6 +29,7 @@ func fullStatus() admin.Status {
 		Journal:     &admin.Journal{Path: "/var/lib/sipward/journal.db", OK: true, Events: 1},
 		Kernel:      kernel.Status{Configured: "auto", Backend: "nftables", Scope: "ports", Sets: []kernel.SetStatus{{Name: "bans4", Entries: 1}}, LastSync: at},
 		Notify:      notify.Status{Channels: []notify.ChannelStatus{{Name: "mail", Type: "mail", To: "noc@example.com", Delivered: 1}}},
+		Reports:     []report.ScheduleStatus{{Every: "daily", At: "07:00", Channel: "mail", Next: at, Last: at, Mailed: 1}},
 		KnownPlaces: []string{"1001@example.com"},
 		Notices:     []admin.Notice{{Seq: 1, Time: at, Kind: "ban", Reason: "scanner", Source: "192.0.2.1", Text: "banned", Commands: []string{"sipward unban 192.0.2.1"}}},
 	}

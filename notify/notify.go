@@ -295,6 +295,19 @@ func (n *Notifier) Test(ctx context.Context, name string) (Tested, error) {
 	return Tested{Channel: name, Type: q.channel.Type, To: q.channel.Target(), Took: time.Since(began)}, err
 }
 
+// Mailers returns the names of the channels by which Mail can send, in their order.
+func (n *Notifier) Mailers() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []string
+	for _, c := range n.cfg.Channels {
+		if c.Type == SMTP {
+			all = append(all, c.Name)
+		}
+	}
+	return all
+}
+
 // Mail sends a text with a file beside it by a channel of type smtp at once, past its
 // queue and its limit. What is sent again has the same Message-ID. The error holds no
 // credentials.

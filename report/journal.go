@@ -111,6 +111,8 @@ var upgrades = []string{
 		name TEXT PRIMARY KEY,
 		done INTEGER NOT NULL -- Unix time in seconds up to which its reports were mailed
 	)`,
+	// Unix time in seconds of its last mail; 0: none.
+	`ALTER TABLE schedules ADD COLUMN mailed INTEGER NOT NULL DEFAULT 0`,
 }
 
 // Open opens the journal, and makes it if need be. A damaged one is set aside. One that

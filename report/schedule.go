@@ -60,6 +60,33 @@ func (s *Schedule) last(t time.Time) time.Time {
 	}
 }
 
+// ScheduleStatus is how a schedule has done. Counts are since the start.
+type ScheduleStatus struct {
+	Every   string    `json:"every"` // daily or weekly
+	At      string    `json:"at"`    // on the clock on the wall: 07:00, monday 07:00
+	Channel string    `json:"channel"`
+	By      []string  `json:"by"`
+	Next    time.Time `json:"next"`          // when it is due next
+	Last    time.Time `json:"last,omitzero"` // when a report was mailed last, kept over restarts; zero: none was
+	Mailed  uint64    `json:"mailed"`
+	// Failures counts attempts; GivenUp those reports that were not mailed within a day.
+	Failures uint64 `json:"failures"`
+	GivenUp  uint64 `json:"given_up"`
+	// Error says why the latest attempt failed; it goes when a report is mailed.
+	Error string    `json:"error,omitempty"`
+	Due   time.Time `json:"due,omitzero"`   // of the report that is being tried
+	Again time.Time `json:"again,omitzero"` // when that is tried again
+}
+
+// clock is when it is due, for people.
+func (s *Schedule) clock() string {
+	text := fmt.Sprintf("%02d:%02d", s.At/60, s.At%60)
+	if s.Weekly {
+		text = strings.ToLower(s.Day.String()) + " " + text
+	}
+	return text
+}
+
 // query asks for the report of one of its times.
 func (s *Schedule) query(due time.Time) *Query {
 	from := s.last(due)

@@ -50,6 +50,16 @@ type plan struct {
 	due      time.Time // what is being sent; zero: nothing
 	failures int
 	again    time.Time // when to try again
+
+	mu     sync.Mutex // guards what follows; Run alone uses the rest
+	status ScheduleStatus
+}
+
+// note changes what is told of a plan.
+func (p *plan) note(f func(*ScheduleStatus)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.status)
 }
 
 // NewScheduler makes a Scheduler.
@@ -67,6 +77,7 @@ func (s *Scheduler) Reload(schedules []Schedule) {
 	s.plans = nil
 	for _, sch := range schedules {
 		p := &plan{Schedule: sch}
+		p.status = ScheduleStatus{Every: sch.period(), At: sch.clock(), Channel: sch.Channel, By: sch.By}
 		for _, o := range old {
 			if o.name() == p.name() {
 				p = o
@@ -78,6 +89,21 @@ func (s *Scheduler) Reload(schedules []Schedule) {
 	case s.changed <- struct{}{}:
 	default:
 	}
+}
+
+// Status says how the schedules have done, in their order.
+func (s *Scheduler) Status(now time.Time) []ScheduleStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := []ScheduleStatus{}
+	for _, p := range s.plans {
+		p.mu.Lock()
+		st := p.status
+		p.mu.Unlock()
+		st.Next = p.next(now)
+		all = append(all, st)
+	}
+	return all
 }
 
 // Run works until ctx ends.
@@ -107,6 +133,7 @@ func (s *Scheduler) step(ctx context.Context, p *plan, now time.Time) time.Time 
 	if p.done.IsZero() {
 		if err := s.recall(p, now); err != nil {
 			s.journal.cfg.Log.Warn("when a report was mailed last cannot be read", "channel", p.Channel, "err", err)
+			p.note(func(st *ScheduleStatus) { st.Failures, st.Error = st.Failures+1, err.Error() })
 			return now.Add(lookEvery)
 		}
 	}
@@ -123,6 +150,7 @@ func (s *Scheduler) step(ctx context.Context, p *plan, now time.Time) time.Time 
 	switch {
 	case now.Sub(p.due) >= tooLate:
 		log.Error("a report was not mailed within a day and is given up")
+		p.note(func(st *ScheduleStatus) { st.GivenUp, st.Due, st.Again = st.GivenUp+1, time.Time{}, time.Time{} })
 	case now.Before(p.again):
 		return p.again
 	default:
@@ -136,10 +164,16 @@ func (s *Scheduler) step(ctx context.Context, p *plan, now time.Time) time.Time 
 			}
 			p.failures++
 			p.again = now.Add(wait)
+			p.note(func(st *ScheduleStatus) {
+				st.Failures, st.Error, st.Due, st.Again = st.Failures+1, err.Error(), p.due, p.again
+			})
 			log.Warn("a report cannot be mailed", "err", err, "again", wait)
 			return p.again
 		}
 		log.Info("report mailed")
+		p.note(func(st *ScheduleStatus) {
+			st.Mailed, st.Last, st.Error, st.Due, st.Again = st.Mailed+1, time.Now(), "", time.Time{}, time.Time{}
+		})
 	}
 	p.done, p.due = p.due, time.Time{}
 	s.remember(p)
@@ -148,7 +182,18 @@ func (s *Scheduler) step(ctx context.Context, p *plan, now time.Time) time.Time 
 
 // send makes the report of a plan and mails it.
 func (s *Scheduler) send(ctx context.Context, p *plan) error {
-	r, err := s.journal.Ask(ctx, p.query(p.due))
+	return s.mail(ctx, p.Channel, p.subject(s.journal.cfg.Node, p.due), p.query(p.due))
+}
+
+// Mail makes a report and mails it at once, once. It returns the mail's subject.
+func (s *Scheduler) Mail(ctx context.Context, channel string, q *Query) (subject string, err error) {
+	const minute = "2006-01-02 15:04"
+	subject = fmt.Sprintf("[sipward %s] report from %s to %s", s.journal.cfg.Node, q.From.Format(minute), q.To.Format(minute))
+	return subject, s.mail(ctx, channel, subject, q)
+}
+
+func (s *Scheduler) mail(ctx context.Context, channel, subject string, q *Query) error {
+	r, err := s.journal.Ask(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -156,16 +201,16 @@ func (s *Scheduler) send(ctx context.Context, p *plan) error {
 	if err := errors.Join(r.Render(&text, FormatTable), r.Render(&page, FormatHTML)); err != nil {
 		return err
 	}
-	name := "sipward-" + p.due.Format(time.DateOnly) + ".html"
-	return s.mailer.Mail(ctx, p.Channel, p.subject(s.journal.cfg.Node, p.due), text.String(), name, page.Bytes())
+	return s.mailer.Mail(ctx, channel, subject, text.String(), "sipward-"+q.To.Format(time.DateOnly)+".html", page.Bytes())
 }
 
 // recall finds out how far a plan has come. A new one begins now.
 func (s *Scheduler) recall(p *plan, now time.Time) error {
-	done, err := s.journal.scheduled(p.name())
+	done, mailed, err := s.journal.scheduled(p.name())
 	if err != nil {
 		return err
 	}
+	p.note(func(st *ScheduleStatus) { st.Last, st.Error = mailed, "" })
 	// A time to come is of a clock that was wrong.
 	if p.done = done; done.IsZero() || done.After(now) {
 		p.done = now
@@ -175,36 +220,48 @@ func (s *Scheduler) recall(p *plan, now time.Time) error {
 }
 
 func (s *Scheduler) remember(p *plan) {
-	if err := s.journal.setScheduled(p.name(), p.done); err != nil {
+	p.mu.Lock()
+	mailed := p.status.Last
+	p.mu.Unlock()
+	if err := s.journal.setScheduled(p.name(), p.done, mailed); err != nil {
 		s.journal.cfg.Log.Warn("that a report was mailed cannot be stored; after a restart it may be mailed again", "channel", p.Channel, "err", err)
 	}
 }
 
-// scheduled returns up to when a schedule has been dealt with; zero: it is new.
-func (j *Journal) scheduled(name string) (time.Time, error) {
+// scheduled returns up to when a schedule has been dealt with (zero: it is new), and when a
+// report of it was mailed last (zero: none was).
+func (j *Journal) scheduled(name string) (done, mailed time.Time, err error) {
 	db := j.db.Load()
 	if db == nil {
-		return time.Time{}, errors.New("the journal cannot be opened")
+		return done, mailed, errors.New("the journal cannot be opened")
 	}
-	var done int64
-	err := db.QueryRow(`SELECT done FROM schedules WHERE name = ?`, name).Scan(&done)
+	var d, m int64
+	err = db.QueryRow(`SELECT done, mailed FROM schedules WHERE name = ?`, name).Scan(&d, &m)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return time.Time{}, nil
+		return done, mailed, nil
 	case err != nil:
-		return time.Time{}, fmt.Errorf("read the journal: %w", err)
+		return done, mailed, fmt.Errorf("read the journal: %w", err)
 	}
-	return time.Unix(done, 0), nil
+	if m != 0 {
+		mailed = time.Unix(m, 0)
+	}
+	return time.Unix(d, 0), mailed, nil
 }
 
-// setScheduled remembers that a schedule has been dealt with up to a time.
-func (j *Journal) setScheduled(name string, done time.Time) error {
+// setScheduled remembers that a schedule has been dealt with up to a time, and when a report
+// of it was mailed last.
+func (j *Journal) setScheduled(name string, done, mailed time.Time) error {
+	last := int64(0)
+	if !mailed.IsZero() {
+		last = mailed.Unix()
+	}
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	err := j.tryOpen()
 	if err == nil {
 		err = dbfile.Transact(j.db.Load(), func(b *dbfile.Batch) error {
-			return b.Exec(`INSERT OR REPLACE INTO schedules (name, done) VALUES (?, ?)`, name, done.Unix())
+			return b.Exec(`INSERT OR REPLACE INTO schedules (name, done, mailed) VALUES (?, ?, ?)`, name, done.Unix(), last)
 		})
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"sipward/admin"
 	"sipward/conf"
+	"sipward/report"
 )
 
 // controlFlags adds --socket, and --json if the command has something to print.
@@ -136,6 +137,9 @@ func printProtection(w io.Writer, s *admin.Status) {
 	for i := range s.Notify.Channels {
 		fmt.Fprintf(w, "notify\t%s\n", notifyLine(&s.Notify.Channels[i]))
 	}
+	for i := range s.Reports {
+		fmt.Fprintf(w, "report\t%s\n", scheduleLine(&s.Reports[i]))
+	}
 	for _, a := range s.KnownPlaces {
 		fmt.Fprintf(w, "attacked\t%s is let in only from where it has registered before\n", safe(a))
 	}
@@ -148,6 +152,26 @@ func printProtection(w io.Writer, s *admin.Status) {
 		fmt.Fprintf(w, "store\t%s\n", st.Path)
 	}
 	printJournal(w, s.Journal)
+}
+
+// scheduleLine is a scheduled report in one line.
+func scheduleLine(r *report.ScheduleStatus) string {
+	text := fmt.Sprintf("%s %s by %s: next %s, ", r.Every, r.At, r.Channel, clock(r.Next))
+	if r.Last.IsZero() {
+		text += "none mailed yet"
+	} else {
+		text += "last mailed " + clock(r.Last)
+	}
+	if r.GivenUp > 0 {
+		text += fmt.Sprintf(", GIVEN UP %d", r.GivenUp)
+	}
+	if r.Error != "" {
+		text += ", FAILING: " + safe(r.Error)
+	}
+	if !r.Again.IsZero() {
+		text += fmt.Sprintf(" (that of %s is tried again %s)", clock(r.Due), clock(r.Again))
+	}
+	return text
 }
 
 func printJournal(w io.Writer, j *admin.Journal) {

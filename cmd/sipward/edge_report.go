@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,9 +106,38 @@ func (e *edge) audit(a admin.Act) {
 // Report implements admin.Backend.
 func (e *edge) Report(ctx context.Context, q *report.Query) (*report.Report, error) {
 	if e.journal == nil {
-		return nil, refused("there is no journal to report from; set report.enabled to true and restart")
+		return nil, errNoJournal()
 	}
 	return e.journal.Ask(ctx, q)
+}
+
+// MailReport implements admin.Backend.
+func (e *edge) MailReport(ctx context.Context, q *report.Query, channel string) (admin.Mailed, error) {
+	if e.reports == nil {
+		return admin.Mailed{}, errNoJournal()
+	}
+	mailers := e.notifier.Mailers()
+	if !slices.Contains(mailers, channel) {
+		return admin.Mailed{}, notFound("there is no channel %q that sends mails; %s", channel, thereIs(mailers, "write one of type smtp under notify.channels"))
+	}
+	done := admin.Mailed{Channel: channel}
+	for _, c := range e.notifier.Status().Channels {
+		if c.Name == channel {
+			done.To = c.To
+		}
+	}
+	began := time.Now()
+	var err error
+	if done.Subject, err = e.reports.Mail(ctx, channel, q); err != nil {
+		return done, &admin.Refusal{Status: http.StatusBadGateway, Reason: "the report was not mailed: " + err.Error()}
+	}
+	done.Took = time.Since(began)
+	return done, nil
+}
+
+// errNoJournal says why there is no report.
+func errNoJournal() error {
+	return refused("there is no journal to report from; set report.enabled to true and restart")
 }
 
 func journalStatus(j *report.Journal) *admin.Journal {

@@ -98,11 +98,7 @@ notify:
 			}
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(r.cli(0, words("status")), "kernel-up"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("there is no notice that the kernel follows")
-		}
-	}
+	r.await(words("status"), "kernel-up: Bans are mirrored")
 	r.cli(0, words("kernel clear"))
 	until("begin", "kernel-down", "cleared by command")
 	r.cli(0, words("kernel sync"))

@@ -211,13 +211,18 @@ func (e *edge) TestNotification(ctx context.Context, channel string) (notify.Tes
 		for _, c := range e.notifier.Status().Channels {
 			names = append(names, c.Name)
 		}
-		if len(names) == 0 {
-			return done, notFound("there is no channel %q; there are none at all, write them under notify.channels", channel)
-		}
-		return done, notFound("there is no channel %q; there is %s", channel, strings.Join(slices.Sorted(slices.Values(names)), ", "))
+		return done, notFound("there is no channel %q; %s", channel, thereIs(names, "write them under notify.channels"))
 	}
 	if err != nil {
 		return done, &admin.Refusal{Status: http.StatusBadGateway, Reason: err.Error()}
 	}
 	return done, nil
+}
+
+// thereIs says what there is instead of what was asked for, or how to make one.
+func thereIs(names []string, how string) string {
+	if len(names) == 0 {
+		return "there are none at all, " + how
+	}
+	return "there is " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func newReport() *cobra.Command {
-	var socket, format, output string
+	var socket, format, output, mail string
 	var top int
 	var acts bool
 	words := map[string]*string{}
@@ -29,11 +29,15 @@ func newReport() *cobra.Command {
 time range, filtered and grouped. Without a range it is the last 24 hours.
 
 Messages are counted per source and minute, so a range is taken in whole minutes. acts are
-bans, their ends, notices and commands; --acts lists them one by one, the latest first.`,
+bans, their ends, notices and commands; --acts lists them one by one, the latest first.
+
+With --mail the running sipward mails the report, by a channel of notify.channels that is of
+type smtp: the table as its text, and the HTML page beside it.`,
 		Example: `  sipward report --last 24h --by source,reason --top 10
   sipward report --last 7d --by day --format html --output week.html
   sipward report --from 2026-01-05 --to 2026-01-06 --source 192.0.2.0/24 --by account
-  sipward report --last 30d --acts --action ban,command`,
+  sipward report --last 30d --acts --action ban,command
+  sipward report --last 7d --by source,reason --mail ops-mail`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			values := url.Values{}
@@ -57,6 +61,12 @@ bans, their ends, notices and commands; --acts lists them one by one, the latest
 			}
 			if !slices.Contains(report.Formats(), format) {
 				return fmt.Errorf("%w: --format: %q is no format; there are %s", errUsage, format, strings.Join(report.Formats(), ", "))
+			}
+			if cmd.Flags().Changed("mail") {
+				if cmd.Flags().Changed("format") || output != "" {
+					return fmt.Errorf("%w: --mail goes without --format and --output: a mail has the table and the HTML page", errUsage)
+				}
+				return mailReport(cmd, socket, &q, mail)
 			}
 			r, err := admin.NewClient(socket).Report(cmd.Context(), &q)
 			if err != nil {
@@ -99,5 +109,19 @@ bans, their ends, notices and commands; --acts lists them one by one, the latest
 	cmd.Flags().BoolVar(&acts, "acts", false, "list bans, their ends, notices and commands one by one")
 	cmd.Flags().StringVar(&format, "format", report.FormatTable, "one of `formats`: "+strings.Join(report.Formats(), ", "))
 	cmd.Flags().StringVar(&output, "output", "", "write to a `file`")
+	cmd.Flags().StringVar(&mail, "mail", "", "mail it by this `channel` instead of printing it")
 	return cmd
+}
+
+// mailReport has a report mailed and says what came of it.
+func mailReport(cmd *cobra.Command, socket string, q *report.Query, channel string) error {
+	if channel == "" {
+		return fmt.Errorf("%w: --mail needs the name of a channel of notify.channels", errUsage)
+	}
+	done, err := admin.NewClient(socket).MailReport(cmd.Context(), q, channel)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Mailed %q: %s has taken it within %s.\n", done.Subject, safe(done.To), done.Took.Round(time.Millisecond))
+	return err
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,6 +188,39 @@ func (r *running) cli(code int, args []string, want ...string) string {
 		}
 	}
 	return out
+}
+
+// await waits until the output of a command has pieces.
+func (r *running) await(args []string, want ...string) {
+	r.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, out := command(r.t, append(args, "--socket", r.socket)...)
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(out, w) })
+		if len(missing) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("sipward %s: no %q in\n%s", strings.Join(args, " "), missing, out)
+		}
+	}
+}
+
+// scrape returns the metrics.
+func (r *running) scrape() string {
+	r.t.Helper()
+	unix := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.socket)
+	}}}
+	res, err := unix.Get("http://sipward/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // words splits a command line at its spaces.

@@ -9,6 +9,7 @@ import (
 	"sipward/admin"
 	"sipward/conf"
 	"sipward/policy"
+	"sipward/report"
 )
 
 // reachable returns the outside listeners, without those that nobody asked for and
@@ -89,6 +90,10 @@ func (e *edge) Status() admin.Status {
 	s.Journal = journalStatus(e.journal)
 	s.Kernel = e.mirror.Status()
 	s.Notify = e.notifier.Status()
+	s.Reports = []report.ScheduleStatus{}
+	if e.reports != nil {
+		s.Reports = e.reports.Status(time.Now())
+	}
 	s.TFTP = e.files.status(c.conf)
 	s.DNS = e.names.status(c.conf)
 	for _, u := range st.UDP {

@@ -97,10 +97,14 @@ func (m *Mirror) down(err error) {
 	was, never := m.status.Reason, m.status.LastSync.IsZero()
 	m.status.Reason = reason
 	m.mu.Unlock()
-	if reason == was {
+	switch {
+	case reason == was:
+		return
+	case err == nil:
+		m.log.Info("kernel: bans are not mirrored", "reason", reason)
 		return
 	}
-	quiet := err == nil || errors.Is(err, errPaused) || never && m.cfg.Backend == BackendAuto
+	quiet := errors.Is(err, errPaused) || never && m.cfg.Backend == BackendAuto
 	m.tell(Event{EventDown, fmt.Sprintf("Bans are not mirrored into the kernel, user space enforces them alone: %s.", reason), quiet})
 }
 

@@ -36,6 +36,13 @@ export function systemView(app, main) {
     { title: "Bans in force", class: "num", cell: (g) => count(g.bans) },
     { title: "Would have acted", class: "num", cell: (g) => (g.would ? count(g.would) : "") },
   ] });
+  const schedules = new Table({ caption: "Scheduled reports", empty: "None (report.schedule).", key: (r) => r.number, version, columns: [
+    { title: "When", cell: (r) => `${r.every}, ${r.at}` },
+    { title: "By channel", class: "mono", cell: (r) => oneLine(r.channel) },
+    { title: "Next", cell: (r) => time(r.next, "left") },
+    { title: "Mailed last", cell: (r) => (r.last ? time(r.last) : "never") },
+    { title: "State", cell: (r) => (r.error ? [state(false, oneLine(r.error)), r.again ? [" again in ", time(r.again, "left")] : null] : state(true, "in order")) },
+  ] });
   const counted = (caption) => new Table({ caption, empty: "None so far.", key: (r) => r[0], version, columns: [
     { title: "What", class: "mono", cell: (r) => oneLine(r[0]) }, { title: "Messages", class: "num", cell: (r) => count(r[1]) },
   ] });
@@ -48,7 +55,8 @@ export function systemView(app, main) {
     panel("Protocols", protocols),
     panel("Guards", guards.element),
     h("div", { class: "three" }, panel("By reason", reasons.element), panel("Malformed, by fault", faults.element), panel("Answers of the PBXes", replies.element)),
-    h("div", { class: "two" }, panel("Database", store), panel("Journal", journal)));
+    h("div", { class: "two" }, panel("Database", store), panel("Journal", journal)),
+    panel("Scheduled reports", schedules.element));
 
   const most = (counts) => Object.entries(counts ?? {}).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   let shown = "";
@@ -61,6 +69,7 @@ export function systemView(app, main) {
     reasons.update(most(s.reasons));
     faults.update(most(s.faults));
     replies.update(most(s.replies));
+    schedules.update((s.reports ?? []).map((r, i) => ({ ...r, number: i })));
     const t = s.tcp;
     setText(tcp, `TCP: ${count(t.open)} open, ${count(t.accepted)} accepted, ${count(t.refused)} refused, ${count(t.slow)} too slow, ${count(t.idle)} idle, ${count(t.faults)} with framing errors.`);
     const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store, s.journal, s.tftp, s.dns]);

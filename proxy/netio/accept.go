@@ -206,19 +206,7 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 	}
 	exempt := t.cfg.Exempt(remote.Addr())
 	source := t.cfg.SourceKey(remote.Addr())
-	switch t.limits.acquire(source, exempt) {
-	case refusedTotal:
-		t.counters.refusedTotal.Add(1)
-		refuse(fd)
-		return
-	case refusedSource:
-		t.counters.refusedSource.Add(1)
-		refuse(fd)
-		return
-	}
-	if l.layered() && !exempt && t.shaking.full(source) {
-		t.counters.refusedHandshake.Add(1)
-		t.limits.release(source, exempt)
+	if !t.place(source, exempt, l.layered()) {
 		refuse(fd)
 		return
 	}
@@ -240,6 +228,25 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 	}
 	t.limits.release(source, exempt)
 	f.Close()
+}
+
+// place counts a connection that is accepted, unless the caps refuse it; layered says
+// that it begins with a handshake.
+func (t *TCP) place(source netip.Addr, exempt, layered bool) bool {
+	switch t.limits.acquire(source, exempt) {
+	case refusedTotal:
+		t.counters.refusedTotal.Add(1)
+		return false
+	case refusedSource:
+		t.counters.refusedSource.Add(1)
+		return false
+	}
+	if layered && !exempt && t.shaking.full(source) {
+		t.counters.refusedHandshake.Add(1)
+		t.limits.release(source, exempt)
+		return false
+	}
+	return true
 }
 
 // refuse closes fd with a reset: nothing of it stays in the kernel.

@@ -21,7 +21,7 @@ func (c *Conn) Send(b []byte) error {
 	} else {
 		err = c.sendLayered(b)
 	}
-	if err == nil || errors.Is(err, ErrClosed) {
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrTooLarge) {
 		return err
 	}
 	if !c.Close(err) {

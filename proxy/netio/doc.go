@@ -32,6 +32,12 @@
 // takes at once is written by Send itself (16 µs for a round trip on loopback;
 // 25 µs with a goroutine that writes); only the rest is queued.
 //
+// [DTLS] holds all DTLS listeners and associations. A stranger's datagram costs
+// 0.2 µs and no memory until it has brought back a cookie; an association costs about
+// 40 KB, for pion/dtls keeps goroutines and a buffer for each. A datagram of more than
+// 8,192 bytes is not read, so a message may have 8,100; one that is sent may fill a
+// record (16 KiB), which IP carries in fragments.
+//
 // The package knows nothing of SIP over UDP, and of SIP over TCP only where a
 // message ends. Addresses are unmapped here, once; nothing after this package
 // sees an IPv4-mapped IPv6 address. Linux only.

@@ -58,3 +58,24 @@ func Checksum(parts ...[]byte) uint16 {
 	}
 	return ^fold(sum)
 }
+
+// Handler gives what shares out the datagrams of d's first listener.
+func (d *DTLS) Handler(h StreamHandler, out *Output) DatagramHandler {
+	return newDTLSListener(d, h, 0, out)
+}
+
+// FirstHello gives the ClientHello without a cookie that b was preceded by, if b is
+// a ClientHello, and whether it is one.
+func FirstHello(b []byte) (first []byte, ok bool) {
+	h, ok := parseHello(b)
+	if !ok {
+		return nil, false
+	}
+	return h.appendFirst(nil), true
+}
+
+// Records gives what an association takes of a datagram.
+func Records(b []byte, established bool) []byte {
+	out, _ := appendRecords(nil, b, established)
+	return out
+}

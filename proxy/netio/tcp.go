@@ -42,7 +42,8 @@ type StreamHandler interface {
 	// HandshakeFailed is called instead of Closed for an accepted connection that
 	// never could carry a message, and not at all if that was no fault of the other
 	// side's, or if nothing came over it before it was closed. The address is proven,
-	// as it is of every connection. err is ErrHandshakeTimeout, ErrPlainSIP, ErrNotTLS,
+	// as it is of every connection; over DTLS the failure is not: anybody can forge what
+	// disturbs a handshake. err is ErrHandshakeTimeout, ErrPlainSIP, ErrNotTLS,
 	// ErrRejected, ErrUpgrade, ErrOrigin, or what crypto/tls said.
 	HandshakeFailed(remote netip.AddrPort, listener int, err error)
 }
@@ -254,7 +255,7 @@ func (t *TCP) ByID(id uint64) *Conn {
 func (t *TCP) CloseSource(match func(netip.Addr) bool) int {
 	n := 0
 	t.conns.each(func(c *Conn) {
-		if match(c.remote.Addr()) && c.CutOff(ErrSourceClosed) {
+		if match(c.Remote().Addr()) && c.CutOff(ErrSourceClosed) {
 			n++
 		}
 	})

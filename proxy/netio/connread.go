@@ -29,6 +29,9 @@ type inbound struct {
 	err        error
 	try        func(fd uintptr) bool
 
+	since      time.Time // when keepAlives was 0
+	keepAlives int
+
 	shaking *list.Element // belongs to handshakes
 }
 

@@ -12,7 +12,6 @@ const (
 
 	recordChangeCipher = 20
 	recordAlert        = 21
-	recordHandshake    = 22
 	recordData         = 23
 	recordCID          = 25 // encrypted, with a connection ID
 

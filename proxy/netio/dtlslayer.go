@@ -1,7 +1,6 @@
 package netio
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,8 +14,6 @@ import (
 	"github.com/pion/dtls/v3"
 	"github.com/pion/logging"
 )
-
-var crlfcrlf = []byte("\r\n\r\n")
 
 // maxPlain is the most that a record carries, in bytes (RFC 6347 §4.1).
 const maxPlain = 1 << 14
@@ -183,25 +180,12 @@ func (l *dtlsLayer) read() error {
 			return err
 		default:
 			l.follow()
-			c.record(buf[:n])
-			c.settle(time.Now())
+			now := time.Now()
+			c.whole(buf[:n:n], now)
+			c.settle(now)
 		}
 	}
 	return nil
-}
-
-// record takes what one record has carried: a message, or a keep-alive (RFC 5626
-// §4.4.1, which has them for streams; but phones send them over anything).
-func (c *Conn) record(b []byte) {
-	switch rest := bytes.Trim(b, "\r\n\x00 "); {
-	case len(rest) > 0:
-		c.in.waiting = false
-		c.t.counters.messages.Add(1)
-		c.h.Message(c, b)
-	case bytes.HasPrefix(b, crlfcrlf):
-		c.t.counters.pings.Add(1)
-		_ = c.Send(crlf)
-	}
 }
 
 // follow notes that the other side has moved (RFC 9146 §6).

@@ -23,7 +23,7 @@ const (
 	subprotocol = "sip" // RFC 7118 §4.1
 	maxUpgrade  = 8 << 10
 
-	recordHandshake = 22 // the first byte of a ClientHello (RFC 8446 §5.1)
+	recordHandshake = 22 // the first byte of a ClientHello (RFC 8446 §5.1, RFC 6347 §4.1)
 
 	maxCause = 120 // of what a stranger's request is called by the libraries
 )

@@ -1,7 +1,6 @@
 package netio
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,13 +35,6 @@ var (
 	ErrKeepAlive = errors.New("netio: flood of keep-alives")
 )
 
-// No honest peer sends more keep-alives (pings, pongs, and messages that hold
-// nothing) than maxKeepAlives in keepAlivePeriod.
-const (
-	maxKeepAlives   = 50
-	keepAlivePeriod = 10 * time.Second
-)
-
 // The buffers that a WebSocket connection has while it is open. What it receives is
 // read past the first if it is longer, and a message that is longer than the second
 // takes two system calls.
@@ -64,9 +56,6 @@ type webLayer struct {
 	conn *websocket.Conn // nil before the upgrade
 	said bool            // the close frame has been sent
 	code websocket.StatusCode
-
-	since      time.Time // when keepAlives was 0
-	keepAlives int
 }
 
 var _ layer = (*webLayer)(nil)
@@ -194,35 +183,13 @@ func (l *webLayer) ending(err error) error {
 func (l *webLayer) deliver(now time.Time) {
 	c := l.c
 	msg := c.in.buf.b[:c.in.end:c.in.end]
-	if len(msg) <= len(doubleCRLF) && bytes.HasPrefix(doubleCRLF, msg) {
-		l.keepAlive(now)
-		if len(msg) == len(doubleCRLF) { // RFC 5626 §4.4.1
-			_ = c.Send(crlf)
-		}
-		return
-	}
-	c.in.waiting = false
-	c.t.counters.messages.Add(1)
-	c.h.Message(c, msg)
-}
-
-var doubleCRLF = []byte("\r\n\r\n")
-
-// keepAlive is called by the reader for each.
-func (l *webLayer) keepAlive(now time.Time) {
-	l.c.t.counters.pings.Add(1)
-	if now.Sub(l.since) > keepAlivePeriod {
-		l.since, l.keepAlives = now, 0
-	}
-	if l.keepAlives++; l.keepAlives > maxKeepAlives {
-		l.c.Close(ErrKeepAlive)
-	}
+	c.whole(msg, now)
 }
 
 // pinged is called by the reader within the library.
 func (l *webLayer) pinged(context.Context, []byte) bool {
 	now := time.Now()
-	l.keepAlive(now)
+	l.c.keepAlive(now)
 	if !l.c.in.partial {
 		l.c.settle(now)
 	}
@@ -230,7 +197,7 @@ func (l *webLayer) pinged(context.Context, []byte) bool {
 }
 
 // ponged does not settle: it may be to our own ping.
-func (l *webLayer) ponged(context.Context, []byte) { l.keepAlive(time.Now()) }
+func (l *webLayer) ponged(context.Context, []byte) { l.c.keepAlive(time.Now()) }
 
 func (l *webLayer) send(b []byte) error {
 	kind := websocket.MessageText

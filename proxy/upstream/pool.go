@@ -129,7 +129,7 @@ type members struct {
 	logs      *logTable
 	weighted  []candidate
 	reserve   []candidate
-	datagrams bool // some PBX speaks UDP
+	datagrams bool                    // some PBX speaks UDP
 	byAddr    map[netip.AddrPort]*PBX // by what stands for it in the configuration
 	byPort    map[netip.AddrPort]*PBX // by whatever it listens on
 	byHost    map[netip.Addr]*PBX     // the first of that address

@@ -109,7 +109,7 @@ func (e *Engine) counts(s *subject, shown []Exhibit) []Count {
 	add(ReasonEnumeration, "accounts without success that may be forged", unproven, r.Enumeration.Accounts, r.Enumeration.Period, "")
 	add(ReasonInviteLimit, "calls being set up", e.setups.count(s.source, s.now), r.Invite.RateLimit, 0, "")
 	add(ReasonDNSLimit, "questions over the limit", int(e.asking.over.Count(s.addr, s.now, time.Minute)), 0, time.Minute, "")
-	for class, what := range [...]string{"refused messages that may be forged", "refused messages"} {
+	for class, what := range [...]string{"refused messages that may be forged", "refused messages and handshakes"} {
 		n := e.malformed[class].Count(s.addr, s.now, r.Malformed.Period)
 		add(ReasonMalformed, what, int(n), r.Malformed.Threshold, r.Malformed.Period, "")
 	}

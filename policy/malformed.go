@@ -16,8 +16,18 @@ import (
 // fault. The good messages of a source that is not
 // banned go on: on UDP anyone can send refused messages in another's name.
 func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string, now int64) Decision {
+	return e.refused(src, transport, ReasonMalformed, fault, now)
+}
+
+// BadHandshake judges a connection whose handshake has failed for the given fault by the
+// rule for malformed messages. Its source is proven, and there is nothing to answer.
+func (e *Engine) BadHandshake(src netip.AddrPort, transport Transport, fault string, now int64) {
+	e.refused(src, transport, ReasonBadHandshake, fault, now)
+}
+
+func (e *Engine) refused(src netip.AddrPort, transport Transport, reason Reason, fault string, now int64) Decision {
 	e.faults.add(fault)
-	answer := Decision{Verdict: Reject, Reason: ReasonMalformed}
+	answer := Decision{Verdict: Reject, Reason: reason}
 	s := e.subjectOf(src.Addr(), now)
 	rule := &s.rules.Malformed
 	if s.standing == Allowed {
@@ -30,16 +40,16 @@ func (e *Engine) Malformed(src netip.AddrPort, transport Transport, fault string
 	}
 	if int64(n) == int64(rule.Threshold)+1 {
 		e.charge(&s, charge{
-			reason: ReasonMalformed, action: rule.Action, block: s.rules.Register.BlockTime, proven: proven,
-			count: int(n), period: rule.Period, detail: "refused messages",
+			reason: reason, action: rule.Action, block: s.rules.Register.BlockTime, proven: proven,
+			count: int(n), period: rule.Period, detail: "refused messages and handshakes",
 		})
 	}
 	switch rule.Action.Kind {
 	case ActionNotify, ActionWatch:
-		answer.Would = ReasonMalformed
+		answer.Would = reason
 		return answer
 	}
-	return rule.Action.decide(ReasonMalformed, 0)
+	return rule.Action.decide(reason, 0)
 }
 
 // Flooded takes note of a message that the gate would drop because its source

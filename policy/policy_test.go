@@ -199,6 +199,27 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestBadHandshakes: they count as refused messages over a connection do, beside datagrams,
+// whose source may be forged.
+func TestBadHandshakes(t *testing.T) {
+	e := policy.New(policy.Config{Malformed: policy.Malformed{Threshold: 3}, Sources: 100})
+	src, now := netip.MustParseAddrPort("192.0.2.1:40000"), int64(time.Hour)
+	for range 4 {
+		e.BadHandshake(src, policy.TLS, "not-tls", now)
+	}
+	for transport, want := range map[policy.Transport]policy.Verdict{policy.UDP: policy.Reject, policy.TCP: policy.Drop} {
+		if d := e.Malformed(src, transport, "bare-cr", now); d.Verdict != want || d.Reason != policy.ReasonMalformed {
+			t.Errorf("a message over %v: %+v, want %v", transport, d, want)
+		}
+	}
+	if n := e.Faults()["not-tls"]; n != 4 {
+		t.Errorf("%d counted, want 4", n)
+	}
+	if got := policy.ReasonBadHandshake.Guard(); got != "malformed" {
+		t.Errorf("the guard is %q", got)
+	}
+}
+
 func TestTallyIsCapped(t *testing.T) {
 	e := policy.New(policy.Config{Sources: 100})
 	src := netip.MustParseAddr("192.0.2.1")

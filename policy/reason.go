@@ -45,6 +45,7 @@ const (
 	ReasonKeepalive
 	ReasonNotSIP
 	ReasonMalformed
+	ReasonBadHandshake
 	ReasonSlowMessage
 	ReasonIdle
 
@@ -129,11 +130,12 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonTFTPWrite: {"tftp-write", "The request is to write a file, which tftp.allow_write does not allow."},
 	ReasonTFTPBusy:  {"tftp-busy", "There were as many transfers as tftp.max_transfers, tftp.max_per_source or tftp.strangers allow."},
 
-	ReasonKeepalive:   {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
-	ReasonNotSIP:      {"not-sip", "What arrived does not begin like a SIP message."},
-	ReasonMalformed:   {"malformed", "The message breaks the SIP grammar in a way that two programs could read differently."},
-	ReasonSlowMessage: {"slow-message", "A connection did not deliver a whole message within the time allowed and was closed."},
-	ReasonIdle:        {"idle", "A connection was silent for longer than the idle time and was closed."},
+	ReasonKeepalive:    {"keepalive", "A keep-alive, not a SIP message; it was answered where that is due, and not forwarded."},
+	ReasonNotSIP:       {"not-sip", "What arrived does not begin like a SIP message."},
+	ReasonMalformed:    {"malformed", "The message breaks the SIP grammar in a way that two programs could read differently."},
+	ReasonBadHandshake: {"bad-handshake", "A connection was not encrypted as its port demands, or not made a WebSocket one: the other side spoke something else, took too long, or went away."},
+	ReasonSlowMessage:  {"slow-message", "A connection did not deliver a whole message within the time allowed and was closed."},
+	ReasonIdle:         {"idle", "A connection was silent for longer than the idle time and was closed."},
 
 	ReasonTooManyHops:  {"too-many-hops", "Max-Forwards had reached zero (RFC 3261 section 16.3)."},
 	ReasonLoop:         {"loop", "The message had been here before in the same form (RFC 3261 section 16.3)."},
@@ -198,6 +200,8 @@ func (r Reason) Guard() string {
 		return "tftp"
 	case ReasonDNSStranger, ReasonDNSLimit, ReasonDNSMalformed:
 		return "dns"
+	case ReasonBadHandshake:
+		return "malformed"
 	case ReasonEnumeration, ReasonScanner, ReasonHoney, ReasonMalformed, ReasonFlood:
 		return r.String()
 	}

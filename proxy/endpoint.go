@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"cmp"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +22,19 @@ type Listener struct {
 	// Advertise is the host (and optionally port) that sipward writes about itself
 	// towards the outside. Empty: the address itself. For a sipward behind a 1:1 NAT.
 	Advertise string
+	// TLS is needed for TLS and WSS, and for nothing else.
+	TLS *tls.Config
+}
+
+// check reports what a listener lacks.
+func (l *Listener) check() error {
+	switch needs := l.Transport == policy.TLS || l.Transport == policy.WSS; {
+	case needs && l.TLS == nil:
+		return fmt.Errorf("proxy: %s://%s has no TLS configuration", l.Transport, l.Addr)
+	case !needs && l.TLS != nil:
+		return fmt.Errorf("proxy: %s://%s has a TLS configuration", l.Transport, l.Addr)
+	}
+	return nil
 }
 
 // An endpoint is a bound listener as the packet path sees it.
@@ -31,6 +46,7 @@ type endpoint struct {
 	outside   bool // phones and trunks are spoken to here
 	inside    bool // PBXes are spoken to here
 	advertise string
+	tls       *tls.Config
 }
 
 // framed reports whether messages on a connection of this transport are told apart by their
@@ -131,9 +147,14 @@ func newEndpoints(outside, inside []Listener) (*endpoints, error) {
 				return e
 			}
 		}
-		e := &endpoint{transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise}
+		e := &endpoint{transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise, tls: l.TLS}
 		eps.all = append(eps.all, e)
 		return e
+	}
+	for _, l := range slices.Concat(outside, inside) {
+		if err := l.check(); err != nil {
+			return nil, err
+		}
 	}
 	for _, l := range outside {
 		e := add(l)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"testing"
 
@@ -9,7 +10,11 @@ import (
 )
 
 func listener(t policy.Transport, addr, advertise string) Listener {
-	return Listener{Transport: t, Addr: netip.MustParseAddrPort(addr), Advertise: advertise}
+	l := Listener{Transport: t, Addr: netip.MustParseAddrPort(addr), Advertise: advertise}
+	if t == policy.TLS || t == policy.WSS {
+		l.TLS = &tls.Config{}
+	}
+	return l
 }
 
 // TestEndpointNumbers: UDP has numbers of its own, what takes connections too, DTLS last.

@@ -8,6 +8,7 @@ import (
 
 	"sipward/policy"
 	"sipward/proxy/retransmit"
+	"sipward/proxy/upstream"
 	"sipward/sip"
 	"sipward/sip/siptest"
 )
@@ -15,7 +16,7 @@ import (
 // onlyUDP is a rig whose PBX speaks UDP alone, with a phone on TCP.
 func onlyUDP(t *testing.T) (*rig, *line) {
 	t.Helper()
-	r := newRig(t, rigOptions{onlyUDP: true})
+	r := newRig(t, rigOptions{pbx: upstream.Target{UDP: true}})
 	return r, dialLine(t, "127.0.1.1", r.tcp)
 }
 

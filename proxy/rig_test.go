@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"sipward/policy"
 	"sipward/policy/iplist"
 	"sipward/proxy"
+	"sipward/proxy/certs/certstest"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
@@ -41,6 +43,8 @@ type rig struct {
 	tcpIn   netip.AddrPort
 	stop    func()
 	options rigOptions
+	// authority vouches for everybody's certificates.
+	authority *certstest.Authority
 }
 
 type rigOptions struct {
@@ -52,7 +56,11 @@ type rigOptions struct {
 	policy func(*policy.Config) // changes what the engine goes by
 	// nameServer knows the trunks' names; "": nobody answers.
 	nameServer string
-	onlyUDP    bool // the PBX
+	// more are transports of further listeners, outside and inside.
+	more, moreInside []policy.Transport
+	// pbx is what the PBX speaks; with TLS all its connections are for that.
+	pbx upstream.Target
+	log io.Writer
 }
 
 // patience is how long a test waits for what must come, on a machine that is busy.
@@ -63,7 +71,10 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	if o.key == nil {
 		o.key = flow.RandomKey()
 	}
-	r := &rig{tb: tb, options: o}
+	r := &rig{tb: tb, options: o, authority: certstest.NewAuthority(tb, "authority")}
+	if o.old != nil {
+		r.authority = o.old.authority
+	}
 	out, in := netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("127.0.0.2:0")
 	outTCP, inTCP := out, in
 	if o.old != nil {
@@ -96,7 +107,14 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	}
 	r.engine = policy.New(rules)
 	var err error
-	r.pool, err = upstream.New(upstream.Config{PBXes: []upstream.Target{{Address: r.pbx.addr, Weight: 1, UDP: o.onlyUDP}}, Interval: -1})
+	log := slog.New(slog.NewTextHandler(cmp.Or[io.Writer](o.log, io.Discard), nil))
+	target := o.pbx
+	target.Address, target.Weight = r.pbx.addr, 1
+	if target.TLS != nil {
+		target.TLS = target.TLS.Clone()
+		target.TLS.RootCAs, target.TLSPort = r.authority.Pool(), r.pbx.addr.Port()
+	}
+	r.pool, err = upstream.New(upstream.Config{PBXes: []upstream.Target{target}, Interval: -1, Logger: log})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -107,7 +125,13 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 		UDP:      netio.UDPConfig{Workers: 1},
 		Settings: proxy.Settings{Path: o.path, Trunks: set},
 		Key:      o.key, Engine: r.engine, Pool: r.pool, Resolver: resolver,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: log,
+	}
+	for _, transport := range o.more {
+		cfg.Outside = append(cfg.Outside, r.listener(transport, "127.0.0.1"))
+	}
+	for _, transport := range o.moreInside {
+		cfg.Inside = append(cfg.Inside, r.listener(transport, "127.0.0.2"))
 	}
 	if o.shared {
 		cfg.Inside = nil
@@ -135,6 +159,30 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	}
 	tb.Cleanup(r.stop)
 	return r
+}
+
+// listener is one on any port of an address.
+func (r *rig) listener(transport policy.Transport, addr string) proxy.Listener {
+	l := proxy.Listener{Transport: transport, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 0)}
+	if transport.Secure() {
+		l.TLS = r.certificate("edge.example.com")
+	}
+	return l
+}
+
+// certificate is the configuration of a server with that name.
+func (r *rig) certificate(name string) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{r.authority.Issue(r.tb, certstest.Options{DNS: []string{name}}).TLS}}
+}
+
+// at is where sipward listens, outside or inside.
+func (r *rig) at(side flow.Side, transport policy.Transport) netip.AddrPort {
+	r.tb.Helper()
+	all := r.server.Addrs(side, transport)
+	if len(all) == 0 {
+		r.tb.Fatalf("sipward does not listen on %v", transport)
+	}
+	return all[0]
 }
 
 // restart replaces the server by a new one on the same addresses with the same key.
@@ -275,3 +323,15 @@ func respond(m *sip.Message, status string, headers ...string) []byte {
 }
 
 func uri(m *sip.Message) string { return string(m.RequestURI.Of(m.Buf)) }
+
+// proxyWith tries to make a Server with one listener.
+func proxyWith(r *rig, l proxy.Listener) error {
+	s, err := proxy.New(proxy.Config{
+		Outside: []proxy.Listener{l}, Key: flow.RandomKey(), Engine: r.engine, Pool: r.pool,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err == nil {
+		s.Close()
+	}
+	return err
+}

@@ -55,6 +55,9 @@ type Config struct {
 	// QueueFull is called, ten times a second at most, while a receive queue is more
 	// than half full. It must not wait; nil: nobody is told.
 	QueueFull func()
+	// Explain says for people why a TLS handshake failed, and whether that speaks against
+	// the other side; nil: it says what crypto/tls says, and does.
+	Explain func(error) (text string, blame bool)
 	// Events shows each decision to whoever subscribes; nil shows nothing.
 	Events *event.Bus
 	Log    *slog.Logger
@@ -111,6 +114,7 @@ type Server struct {
 
 	slow   chan struct{}
 	knocks chan struct{}
+	told   atomic.Int64 // when a failed handshake was logged last, Unix ns
 
 	ctx        context.Context // of Run; dials and look-ups end with it
 	background sync.WaitGroup
@@ -188,7 +192,7 @@ func addrs(eps []*endpoint) []netip.AddrPort {
 func streamListeners(eps []*endpoint) []netio.StreamListener {
 	out := make([]netio.StreamListener, len(eps))
 	for i, e := range eps {
-		out[i].Addr = e.addr
+		out[i] = netio.StreamListener{Addr: e.addr, TLS: e.tls}
 	}
 	return out
 }

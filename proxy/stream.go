@@ -95,11 +95,6 @@ func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
 	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
 }
 
-// HandshakeFailed implements netio.StreamHandler.
-func (s *Server) HandshakeFailed(netip.AddrPort, int, error) {
-	s.engine.Count(0, policy.ReasonMalformed)
-}
-
 // Closed implements netio.StreamHandler.
 func (s *Server) Closed(c *netio.Conn, err error) {
 	st, ok := c.Value().(*stream)
@@ -111,17 +106,18 @@ func (s *Server) Closed(c *netio.Conn, err error) {
 	peers, keys := st.peers, st.keys
 	st.peers, st.keys = nil, nil
 	st.mu.Unlock()
-	for _, p := range peers {
-		p.conn.CloseAfterFlush()
-	}
-	if st.pair != nil {
-		st.pair.CloseAfterFlush()
-	}
+	// Nobody is to find it any more when the other side hears of it.
 	for _, key := range keys {
 		s.streams.Delete(key, c.ID())
 	}
 	if st.trunk.IsValid() {
 		s.trunks.drop(st.trunk, c)
+	}
+	for _, p := range peers {
+		p.conn.CloseAfterFlush()
+	}
+	if st.pair != nil {
+		st.pair.CloseAfterFlush()
 	}
 }
 
@@ -143,7 +139,11 @@ func (s *Server) streamState(c *netio.Conn) *stream {
 // ep, so that a PBX which knows us by address recognises us. It is called by c's reader only.
 func (s *Server) pair(c *netio.Conn, pbx uint16, link *upstream.Link, ep *endpoint) (*netio.Conn, error) {
 	return s.pairBy(c, pbx, func() (*netio.Conn, error) {
-		return s.tcp.Dial(s.ctx, s, ep.source(), link.Addr, s.cfg.DialTimeout, &stream{side: flow.Inside, ep: ep, pair: c})
+		st := &stream{side: flow.Inside, ep: ep, pair: c}
+		if link.TLS != nil {
+			return s.tcp.DialTLS(s.ctx, s, ep.source(), link.Addr, link.TLS, s.cfg.DialTimeout, st)
+		}
+		return s.tcp.Dial(s.ctx, s, ep.source(), link.Addr, s.cfg.DialTimeout, st)
 	})
 }
 

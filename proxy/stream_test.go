@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +17,10 @@ import (
 	"sipward/sip/siptest"
 )
 
-// A line is one TCP connection of a phone or the PBX.
+// A line is one connection of a phone or the PBX, over TCP or TLS.
 type line struct {
 	tb   testing.TB
-	conn *net.TCPConn
+	conn net.Conn
 	buf  []byte
 	f    sip.Framer
 }
@@ -33,7 +34,7 @@ func dialLine(tb testing.TB, from string, to netip.AddrPort) *line {
 	return newLine(tb, c)
 }
 
-func newLine(tb testing.TB, c *net.TCPConn) *line {
+func newLine(tb testing.TB, c net.Conn) *line {
 	tb.Cleanup(func() { c.Close() })
 	return &line{tb: tb, conn: c, f: sip.Framer{MaxHeader: 16 << 10, MaxMessage: 64 << 10}}
 }
@@ -46,7 +47,18 @@ func acceptPBX(r *rig) *line {
 	if err != nil {
 		r.tb.Fatalf("sipward does not connect to the PBX: %v", err)
 	}
+	if r.options.pbx.TLS != nil {
+		return newLine(r.tb, tls.Server(c, r.certificate("pbx.example.com")))
+	}
 	return newLine(r.tb, c)
+}
+
+// dialTLS connects a phone to one of sipward's listeners for TLS.
+func dialTLS(r *rig, from string, to netip.AddrPort) *line {
+	r.tb.Helper()
+	l := dialLine(r.tb, from, to)
+	l.conn = tls.Client(l.conn, &tls.Config{RootCAs: r.authority.Pool(), ServerName: "edge.example.com"})
+	return l
 }
 
 func (l *line) local() string  { return l.conn.LocalAddr().String() }
@@ -304,6 +316,6 @@ func TestDrain(t *testing.T) {
 	}
 	late, err := net.DialTimeout("tcp", r.tcp.String(), time.Second)
 	if err == nil {
-		newLine(t, late.(*net.TCPConn)).ended()
+		newLine(t, late).ended()
 	}
 }

@@ -1,53 +1,18 @@
 package upstream_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"sipward/policy"
+	"sipward/proxy/certs/certstest"
 	"sipward/proxy/upstream"
 )
-
-// certificate makes one for a name or an address, and a pool with it as the authority.
-func certificate(t testing.TB, name string) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	if a, err := netip.ParseAddr(name); err == nil {
-		template.IPAddresses = []net.IP{a.AsSlice()}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
-}
 
 func TestLinks(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:5060")
@@ -130,7 +95,8 @@ func TestPickByTransport(t *testing.T) {
 
 // TestTLSProbe: a PBX with TLS alone is well when its certificate is; else the reason says why.
 func TestTLSProbe(t *testing.T) {
-	cert, authority := certificate(t, "pbx.example.com")
+	authority := certstest.NewAuthority(t, "authority")
+	cert := authority.Issue(t, certstest.Options{DNS: []string{"pbx.example.com"}}).TLS
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		t.Fatal(err)
@@ -154,13 +120,13 @@ func TestTLSProbe(t *testing.T) {
 	addr := netip.MustParseAddrPort("127.0.0.1:5060") // nobody is asked there
 	cfg := quick(addr)
 	cfg.PBXes[0].TLSPort = port
-	cfg.PBXes[0].TLS = &tls.Config{RootCAs: authority, ServerName: "pbx.example.com"}
+	cfg.PBXes[0].TLS = &tls.Config{RootCAs: authority.Pool(), ServerName: "pbx.example.com"}
 	p := run(t, cfg)
 	eventually(t, "handshakes", func() bool { return shaken.Load() >= 3 })
 	if s := p.State()[0]; !s.Up || s.Failures != 0 {
 		t.Errorf("%+v", s)
 	}
-	cfg.PBXes[0].TLS = &tls.Config{RootCAs: authority, ServerName: "other.example.com"}
+	cfg.PBXes[0].TLS = &tls.Config{RootCAs: authority.Pool(), ServerName: "other.example.com"}
 	if err := p.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -94,6 +94,13 @@ func families() []family {
 		{"sipward_tcp_refused_connections_total", counter, nil, "TCP connections refused by a list, a ban or a cap."},
 		{"sipward_tcp_closed_connections_total", counter, []string{"cause"}, "TCP connections closed because they were slow, idle, or out of step."},
 
+		{"sipward_retransmit_transactions", gauge, nil, "Transactions between a connection and UDP that are remembered."},
+		{"sipward_retransmit_bytes", gauge, nil, "Memory that they take, with their messages."},
+		{"sipward_retransmit_sent_messages_total", counter, []string{"cause"}, "Messages sent again over UDP: by a timer, or because the other side repeated its own."},
+		{"sipward_retransmit_absorbed_messages_total", counter, nil, "Messages repeated over UDP that did not go on over a connection."},
+		{"sipward_retransmit_timeouts_total", counter, nil, "INVITEs from a connection that were never answered over UDP."},
+		{"sipward_retransmit_refused_requests_total", counter, nil, "Requests for which there was no room."},
+
 		{"sipward_kernel_mirroring", gauge, []string{"backend"}, "1 if the kernel follows the bans."},
 		{"sipward_kernel_set_entries", gauge, []string{"set"}, "Entries in a set of the kernel."},
 		{"sipward_kernel_set_overflow_entries", gauge, []string{"set"}, "Entries for which a set has no room."},
@@ -171,6 +178,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.messages(&m)
 	s.protection(&m.Status)
 	s.sockets(&m)
+	s.retransmit(&m.Status.Retransmit)
 	s.kernel(&m.Status.Kernel)
 	s.databases(&m)
 	s.notify(&m.Status.Notify)
@@ -272,6 +280,15 @@ func (s *scrape) sockets(m *Metrics) {
 	s.add("sipward_tcp_accepted_connections_total", float64(t.Accepted))
 	s.add("sipward_tcp_refused_connections_total", float64(t.Refused))
 	s.counts("sipward_tcp_closed_connections_total", map[string]uint64{"slow": t.Slow, "idle": t.Idle, "framing": t.Faults})
+}
+
+func (s *scrape) retransmit(r *Retransmit) {
+	s.add("sipward_retransmit_transactions", float64(r.Transactions))
+	s.add("sipward_retransmit_bytes", float64(r.Bytes))
+	s.counts("sipward_retransmit_sent_messages_total", map[string]uint64{"timer": r.Timers, "repeat": r.Replays})
+	s.add("sipward_retransmit_absorbed_messages_total", float64(r.Absorbed))
+	s.add("sipward_retransmit_timeouts_total", float64(r.TimedOut))
+	s.add("sipward_retransmit_refused_requests_total", float64(r.Refused))
 }
 
 func (s *scrape) kernel(k *kernel.Status) {

@@ -30,6 +30,8 @@ type Status struct {
 	Replies map[string]uint64 `json:"replies"`
 	UDP     []UDP             `json:"udp"`
 	TCP     TCP               `json:"tcp"`
+	// Retransmit is what sipward sends again over UDP for those who came over a connection.
+	Retransmit Retransmit `json:"retransmit"`
 
 	Allow  int `json:"allow"`  // prefixes on the allow list
 	Deny   int `json:"deny"`   // prefixes on the deny list
@@ -170,6 +172,23 @@ type TCP struct {
 	Idle     uint64 `json:"idle"`
 	Faults   uint64 `json:"faults"` // closed for a framing error
 }
+
+// Retransmit counts what crosses from connections to UDP and back: behind a PBX that speaks UDP
+// alone.
+type Retransmit struct {
+	Transactions int   `json:"transactions"` // that are remembered now
+	Bytes        int64 `json:"bytes"`        // that they take, with their messages
+
+	// Since the start.
+	Timers   uint64 `json:"timers"`    // messages sent again by a timer
+	Replays  uint64 `json:"replays"`   // messages sent again because the other side repeated its own
+	Absorbed uint64 `json:"absorbed"`  // messages repeated over UDP that did not go on
+	TimedOut uint64 `json:"timed_out"` // INVITEs that were never answered
+	Refused  uint64 `json:"refused"`   // requests for which there was no room
+}
+
+// Used says whether there is anything to tell.
+func (r *Retransmit) Used() bool { return *r != Retransmit{} }
 
 // TFTP counts transfers of files. The requests that were refused are among Reasons.
 type TFTP struct {

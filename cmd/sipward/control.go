@@ -80,6 +80,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	}
 	fmt.Fprintf(w, "tcp\topen %d, accepted %d, refused %d, too slow %d, idle %d, framing errors %d\n",
 		s.TCP.Open, s.TCP.Accepted, s.TCP.Refused, s.TCP.Slow, s.TCP.Idle, s.TCP.Faults)
+	if r := &s.Retransmit; r.Used() {
+		fmt.Fprintf(w, "retransmit\ttransactions %d (%d bytes), sent again %d by timers and %d for repeats, absorbed %d, timed out %d, refused %d\n",
+			r.Transactions, r.Bytes, r.Timers, r.Replays, r.Absorbed, r.TimedOut, r.Refused)
+	}
 	if f := s.TFTP; f != nil {
 		fmt.Fprintf(w, "tftp\t%s to %s: open %d (%d unproven), completed %d, failed %d, cut %d, evicted %d, %s limited\n",
 			strings.Join(f.Listen, " "), safe(f.Server), f.Open, f.HalfOpen, f.Completed, f.Failed, f.Cut, f.Evicted, count(f.Limited, "source", "sources"))

@@ -76,6 +76,10 @@ func (e *edge) Status() admin.Status {
 			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource,
 			Slow:    st.TCP.ClosedMessage, Idle: st.TCP.ClosedIdle, Faults: st.TCP.ClosedFault,
 		},
+		Retransmit: admin.Retransmit{
+			Transactions: st.Repeats.Entries, Bytes: st.Repeats.Bytes, Timers: st.Repeats.Sent, Replays: st.Repeats.Replayed,
+			Absorbed: st.Repeats.Absorbed, TimedOut: st.Repeats.TimedOut, Refused: st.Repeats.Refused,
+		},
 	}
 	records, _ := e.state.bans.Snapshot()
 	s.Guards = guardStatus(c.conf, s.Reasons, e.engine.Would(), records)

@@ -6,7 +6,7 @@ import { rows } from "./source.js";
 const state = (good, text) => h("span", { class: "state", "data-state": good ? "good" : "bad" }, h("span", { "aria-hidden": "true" }, good ? "● " : "▲ "), text);
 
 export function systemView(app, main) {
-  const head = h("div"), kernel = h("div"), store = h("div"), journal = h("div"), tcp = h("p", { class: "note" });
+  const head = h("div"), kernel = h("div"), store = h("div"), journal = h("div"), tcp = h("p", { class: "note" }), again = h("p", { class: "note" });
   const protocols = h("div");
   const version = (x) => JSON.stringify(x);
   const pbx = new Table({ caption: "PBXes", empty: "No PBX.", key: (p) => p.address, version, columns: [
@@ -51,7 +51,7 @@ export function systemView(app, main) {
   put(main, h("h1", null, "System"), panel("This sipward", head),
     panel("PBXes", pbx.element),
     panel("Mirror in the kernel", kernel, sets.element),
-    panel("Listeners and connections", udp.element, tcp),
+    panel("Listeners and connections", udp.element, tcp, again),
     panel("Protocols", protocols),
     panel("Guards", guards.element),
     h("div", { class: "three" }, panel("By reason", reasons.element), panel("Malformed, by fault", faults.element), panel("Answers of the PBXes", replies.element)),
@@ -72,6 +72,9 @@ export function systemView(app, main) {
     schedules.update((s.reports ?? []).map((r, i) => ({ ...r, number: i })));
     const t = s.tcp;
     setText(tcp, `TCP: ${count(t.open)} open, ${count(t.accepted)} accepted, ${count(t.refused)} refused, ${count(t.slow)} too slow, ${count(t.idle)} idle, ${count(t.faults)} with framing errors.`);
+    const r = s.retransmit;
+    again.hidden = !Object.values(r).some((n) => n > 0);
+    setText(again, `Between connections and UDP: ${count(r.transactions)} transactions remembered, ${count(r.timers + r.replays)} messages sent again, ${count(r.absorbed)} repeats absorbed, ${count(r.timed_out)} calls never answered, ${count(r.refused)} requests refused for want of room.`);
     const k = s.kernel, now = JSON.stringify([s.started, s.config, k, s.store, s.journal, s.tftp, s.dns]);
     if (now === shown) return;
     shown = now;

@@ -53,15 +53,22 @@ type fuse struct {
 	refused uint64
 }
 
+// clockSkew is how far a time that is passed in may lie before another one (s). What is
+// further back is of a clock that was set back.
+const clockSkew = 2
+
 // count moves the window on to now and returns what is in it.
 func (f *fuse) count(now int64) int {
 	s := now / int64(time.Second)
+	if f.second-s > clockSkew { // what is in it would stay there until the clock has caught up
+		f.window, f.total, f.second = [60]int{}, 0, s
+	}
 	for ; f.second < s && f.total > 0; f.second++ {
 		next := &f.window[(f.second+1)%60]
 		f.total -= *next
 		*next = 0
 	}
-	f.second = max(f.second, s) // a clock that is set back leaves the window where it is
+	f.second = max(f.second, s)
 	return f.total
 }
 
@@ -74,6 +81,7 @@ func (f *fuse) add(now int64) {
 // settle closes the fuse when it is time, and says whether it did.
 func (f *fuse) settle(now int64) bool {
 	const minute = int64(time.Minute)
+	f.minute = min(f.minute, now) // or a clock that was set back would keep it open
 	if !f.open || f.limit > 0 && now-f.minute < minute {
 		return false
 	}

@@ -131,3 +131,24 @@ func TestBreakerWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestBreakerAfterClockSetBack: a clock that is corrected by a day keeps no fuse open for
+// that day, and bans of different minutes do not add up in it.
+func TestBreakerAfterClockSetBack(t *testing.T) {
+	table := newTable(t, ban.Config{BreakerPerMinute: 10})
+	if n := tries(t, table, 0, 11, start, nil); n != 10 {
+		t.Fatalf("%d accepted", n)
+	}
+	now := start - 24*hour
+	tries(t, table, 100, 1, now, nil)
+	now += 2 * 60 * second
+	if n := tries(t, table, 200, 1, now, nil); n != 1 {
+		t.Error("two calm minutes after the clock was set back the fuse is still open")
+	}
+	for i := range 30 { // one in a minute, which is far below the limit
+		now += 60 * second
+		if n := tries(t, table, 300+i, 1, now, nil); n != 1 {
+			t.Fatalf("ban %d, a minute after the one before, is refused", i)
+		}
+	}
+}

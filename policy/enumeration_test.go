@@ -151,6 +151,38 @@ func TestManySourcesOneAccount(t *testing.T) {
 	}
 }
 
+// Failures that anybody can have forged keep nobody out of his account: its owner may be
+// at a new place.
+func TestForgedSourcesOneAccount(t *testing.T) {
+	s := newSim(t, simConfig())
+	honest := s.pbx
+	s.pbx = func(m *msg) answer {
+		if m.account == "gone@x" {
+			return answer{status: 404}
+		}
+		return honest(m)
+	}
+	attack := func(tr policy.Transport) {
+		for i := range 60 {
+			src := fmt.Sprintf("198.51.100.%d:5060", i+1)
+			s.ask(msg{src: src, tr: tr, method: "REGISTER", account: "100@x", secret: "made up", nonce: policy.NonceUnknown})
+			s.ask(msg{src: src, tr: tr, method: "REGISTER", account: "gone@x"})
+		}
+	}
+	attack(policy.UDP)
+	if all := s.e.KnownPlaces(); len(all) != 0 {
+		t.Errorf("because of forged sources, in the mode are %v", all)
+	}
+	if f := s.register("203.0.113.77:5060", "100@x"); f.status != 200 {
+		t.Errorf("the owner from a new place: %+v", f)
+	}
+	// Over connections the sources are real, whatever nonce they make up.
+	attack(policy.TCP)
+	if all := s.e.KnownPlaces(); len(all) != 2 {
+		t.Errorf("because of real sources, in the mode are %v", all)
+	}
+}
+
 // The owner who mistypes his password at home does not count as an attacker, and
 // trunks and allowed sources are let in.
 func TestKnownPlacesExemptions(t *testing.T) {

@@ -99,8 +99,8 @@ func (a *account) exceeds(now, window int64, limit int) bool {
 	return n*int(share(limit)) > limit
 }
 
-// failAccount counts a failure for the account. Its owner's own do not count:
-// those from where he has registered before.
+// failAccount counts a failure for the account, from a source that is not forged. Its
+// owner's own do not count: those from where he has registered before.
 func (e *Engine) failAccount(s *subject) {
 	rule := &s.rules.DistinctSources
 	if rule.Count <= 0 || e.places == nil || len(s.name()) == 0 || e.atHome(s) {

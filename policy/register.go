@@ -170,7 +170,9 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 		return
 	}
 	e.exhibitOutcome(s, o, proven)
-	e.failAccount(s)
+	if o.proven() { // who forges sources must not keep the owner out of new places
+		e.failAccount(s)
+	}
 	rule := &s.rules.Register
 	if rule.HitCount <= 0 {
 		return

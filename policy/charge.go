@@ -88,7 +88,7 @@ func (e *Engine) charge(s *subject, c charge) sentence {
 	if e.bans == nil {
 		return sentence{until: until, kind: servedHere}
 	}
-	if e.charging.refused[index(c.proven)].Load() > s.now {
+	if left := e.charging.refused[index(c.proven)].Load() - s.now; 0 < left && left <= pause { // more: the clock was set back
 		return standIn
 	}
 	m := &e.charging.stripes[s.source>>8%uint64(len(e.charging.stripes))]

@@ -209,6 +209,27 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// A clock that is set back after a ban was refused does not keep bans away until it has
+// caught up.
+func TestBansAfterClockSetBack(t *testing.T) {
+	s := newSim(t, withScanner(simConfig()))
+	s.bans.Reload(ban.Config{Threshold: 5, BreakerPerMinute: 1})
+	scan := func(src string) {
+		s.ask(msg{src: src, tr: policy.TCP, method: "OPTIONS", account: "1@x", scan: sipvicious})
+	}
+	scan("198.51.100.1:5060")
+	scan("198.51.100.2:5060")
+	if s.banned("198.51.100.2") != nil {
+		t.Fatal("the breaker did not open")
+	}
+	s.now -= int64(24 * time.Hour)
+	s.bans.ResetBreaker()
+	scan("198.51.100.2:5060")
+	if s.banned("198.51.100.2") == nil {
+		t.Error("no ban after the clock was set back")
+	}
+}
+
 // Without a ban table what would be banned is dropped for as long.
 func TestWithoutBanTable(t *testing.T) {
 	cfg := simConfig()

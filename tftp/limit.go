@@ -186,8 +186,15 @@ func (l *limiter) over(c *counts, asked []int64, now int64) bool {
 	return full && now-at < int64(l.quota.period)
 }
 
-// frees ends the limit of a source that has been calm for long enough.
+// frees ends the limit of a source that has been calm for long enough. Times that lie ahead
+// are of before the clock was set back, and would last until it has caught up: they are
+// forgotten.
 func (l *limiter) frees(c *counts, asked []int64, now int64) bool {
+	if c.last-now > minute {
+		was := c.limited
+		*c = counts{addr: c.addr}
+		return was
+	}
 	if !c.limited || now-c.since < int64(l.quota.period) || l.over(c, asked, now) {
 		return false
 	}

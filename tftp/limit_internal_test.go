@@ -76,6 +76,38 @@ func TestLimitAsWritten(t *testing.T) {
 	})
 }
 
+// TestClockSetBack: who was limited, or close to it, is not kept from asking until a clock
+// that was set back has caught up.
+func TestClockSetBack(t *testing.T) {
+	q := quota{10, time.Minute, 2}
+	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC).UnixNano()
+	for _, asked := range []int{q.threshold + 1, 3 * q.threshold} {
+		l := testLimiter(q)
+		for range asked {
+			l.ask(attacker, now)
+		}
+		l.refuse(attacker, now+minute)
+		back := now - 24*60*minute
+		for i := range q.threshold {
+			if a := l.ask(attacker, back); !a.pass || a.entered {
+				t.Fatalf("%d requests and a day back, number %d: %+v", asked, i+1, a)
+			}
+		}
+		l.ask(attacker, back)
+		if a := l.ask(attacker, back); a.pass {
+			t.Error("then it has no limit any more")
+		}
+		l = testLimiter(q)
+		for range asked {
+			l.ask(attacker, now)
+		}
+		freed := 0
+		if l.sweep(back, func(netip.Addr) { freed++ }); freed != 1 || l.limitedSources() != 0 {
+			t.Errorf("%d requests and a day back: %d freed, %d limited", asked, freed, l.limitedSources())
+		}
+	}
+}
+
 // TestCalmIsUnderTheThreshold: who goes on, but with no more than the threshold in a
 // period, is free after it.
 func TestCalmIsUnderTheThreshold(t *testing.T) {

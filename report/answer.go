@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -106,7 +107,7 @@ func (j *Journal) unread(err error) error {
 
 // memory is what is not on disk.
 type memory struct {
-	minutes map[int64]packed
+	minutes map[minuteID]packed
 	acts    []Act
 }
 
@@ -139,13 +140,10 @@ func (j *Journal) begin(ctx context.Context) (memory, *sql.Conn, error) {
 func (j *Journal) snapshot() memory {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	m := memory{minutes: make(map[int64]packed), acts: slices.Clone(j.acts)}
-	for n, p := range j.waiting {
-		m.minutes[n] = p
-	}
+	m := memory{minutes: maps.Clone(j.waiting), acts: slices.Clone(j.acts)}
 	for n, x := range j.open {
 		if x.dirty {
-			m.minutes[n] = packed{x.pack(), x.events, x.lost}
+			m.minutes[minuteID{n, j.run}] = packed{x.pack(), x.events, x.lost}
 		}
 	}
 	return m
@@ -180,7 +178,8 @@ func (j *Journal) read(ctx context.Context, t *tally, r *Report) error {
 			return err
 		}
 	}
-	for n, p := range m.minutes {
+	for id, p := range m.minutes {
+		n := id.minute
 		if n*60 < t.q.From.Unix() || n*60 >= t.q.To.Unix() || t.q.Acts {
 			continue
 		}
@@ -204,16 +203,17 @@ func (j *Journal) readMinutes(ctx context.Context, conn *sql.Conn, m *memory, t 
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var n, run, lost int64
+		var id minuteID
+		var lost int64
 		var node string
 		var data sql.RawBytes
-		if err := rows.Scan(&n, &run, &node, &lost, &data); err != nil {
+		if err := rows.Scan(&id.minute, &id.run, &node, &lost, &data); err != nil {
 			return err
 		}
-		if _, newer := m.minutes[n]; newer && run == j.run {
+		if _, newer := m.minutes[id]; newer {
 			continue
 		}
-		switch err := t.segment(n, node, uint64(lost), data); err {
+		switch err := t.segment(id.minute, node, uint64(lost), data); err {
 		case nil:
 		case errSegment:
 			r.Unreadable++

@@ -35,7 +35,6 @@ type Config struct {
 type Journal struct {
 	cfg  Config
 	file dbfile.File
-	run  int64                  // tells the minutes of this process from those of others
 	db   atomic.Pointer[sql.DB] // nil: not open at the moment
 
 	// writing is held by the one who writes, opens or replaces the database, and is
@@ -46,14 +45,18 @@ type Journal struct {
 	asking chan struct{} // held by the one who reads for a report
 
 	mu      sync.Mutex
-	open    map[int64]*minute // what is being counted
-	through int64             // minutes up to this one are not counted into any more
-	waiting map[int64]packed  // minutes that are not on disk in this state
-	bytes   int               // of waiting
-	acts    []Act             // that are not on disk
+	run     int64               // tells what is counted now from what others, or we before the clock was set back, have counted in the same minute
+	open    map[int64]*minute   // what is being counted
+	through int64               // minutes up to this one are not counted into any more
+	waiting map[minuteID]packed // minutes that are not on disk in this state
+	bytes   int                 // of waiting
+	acts    []Act               // that are not on disk
 	health  Health
 	kicked  chan struct{}
 }
+
+// minuteID tells minutes apart.
+type minuteID struct{ minute, run int64 }
 
 // packed is a minute ready to be written.
 type packed struct {
@@ -139,7 +142,7 @@ func Open(cfg Config) (*Journal, error) {
 		cfg: cfg, run: time.Now().UnixNano(),
 		file: dbfile.File{Path: path, Busy: cfg.Busy, ApplicationID: applicationID, Schema: schema, Upgrades: upgrades,
 			Conns: 3, CacheKiB: 8192}, // the writer, and a reader
-		asking: make(chan struct{}, 1), open: make(map[int64]*minute), waiting: make(map[int64]packed),
+		asking: make(chan struct{}, 1), open: make(map[int64]*minute), waiting: make(map[minuteID]packed),
 		health: Health{Path: path}, kicked: make(chan struct{}, 1),
 	}
 	j.writing.Lock()
@@ -266,22 +269,39 @@ func (j *Journal) take(sub *event.Subscription, n int) {
 	defer j.mu.Unlock()
 	for range n {
 		ev := <-sub.C()
-		m, second := minuteOf(ev.Time)
-		if m <= j.through { // late, or the clock was set back
-			m, second = j.through+1, 0
-		}
-		j.minute(m).add(&ev, second, j.cfg.IPv6Bits)
+		m, second := j.minute(ev.Time)
+		m.add(&ev, second, j.cfg.IPv6Bits)
 	}
 }
 
-// minute returns what is being counted of a minute. mu is held.
-func (j *Journal) minute(n int64) *minute {
+// lateMinutes is how late something may be that is counted into the next minute that can
+// still be counted into. What is later comes from a clock that was set back.
+const lateMinutes = 10
+
+// minute returns the minute that a time is counted into, and its second there. mu is held.
+func (j *Journal) minute(ns int64) (*minute, uint8) {
+	n, second := minuteOf(ns)
+	switch late := j.through - n; {
+	case late >= lateMinutes:
+		j.nextRun()
+	case late >= 0:
+		n, second = j.through+1, 0
+	}
 	m := j.open[n]
 	if m == nil {
 		m = newMinute()
 		j.open[n] = m
 	}
-	return m
+	return m, second
+}
+
+// nextRun ends all minutes, so that the same ones can be counted once more. mu is held.
+func (j *Journal) nextRun() {
+	for n, m := range j.open {
+		j.pack(n, m)
+		j.finish(n, m)
+	}
+	j.through, j.run = 0, max(time.Now().UnixNano(), j.run+1)
 }
 
 // lose notes that events did not fit into the queue.
@@ -289,8 +309,7 @@ func (j *Journal) lose(n uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.health.LostEvents += n
-	at, _ := minuteOf(now.UnixNano())
-	m := j.minute(max(at, j.through+1))
+	m, _ := j.minute(now.UnixNano())
 	m.lost += n
 	m.dirty = true
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,49 @@ import (
 
 func act(text string) report.Act {
 	return report.Act{Time: noon, Action: report.ActionCommand, Text: text}
+}
+
+// TestClockSetBack: what comes after the clock was set back is found at its own time, also
+// what comes in minutes that have been counted before.
+func TestClockSetBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := open(t, report.Config{Path: path})
+	wrong := noon.Add(24 * time.Hour)
+	count := func(from time.Time, source string) {
+		for i := range 10 {
+			at := from.Add(time.Duration(i) * time.Minute)
+			j.Count(message(at, source, "1@x", policy.Drop, policy.ReasonBan))
+			if err := j.Flush(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count(wrong, "192.0.2.1")
+	count(noon, "192.0.2.2")  // a day back
+	count(wrong, "192.0.2.3") // when that day is over
+	check := func(when string) {
+		t.Helper()
+		for at, want := range map[time.Time]map[string]uint64{noon: {"192.0.2.2": 10}, wrong: {"192.0.2.1": 10, "192.0.2.3": 10}} {
+			r := ask(t, j, "by=source&from="+at.Format(time.RFC3339)+"&to="+at.Add(10*time.Minute).Format(time.RFC3339))
+			got := map[string]uint64{}
+			for _, g := range r.Groups {
+				got[g.Key[0]] = g.Messages
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("%s, from %v: %v, want %v", when, at, got, want)
+			}
+		}
+	}
+	check("at once")
+	if err := j.Flush(wrong.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if h := j.Health(); h.Events != 30 {
+		t.Errorf("%d events", h.Events)
+	}
+	j.Close()
+	j = open(t, report.Config{Path: path})
+	check("after a restart")
 }
 
 func TestCorruptAtStart(t *testing.T) {

@@ -3,6 +3,8 @@ package report
 import (
 	"context"
 	"database/sql"
+	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -101,28 +103,42 @@ func (j *Journal) packMinutes(now time.Time) {
 	defer j.mu.Unlock()
 	at, _ := minuteOf(now.UnixNano())
 	for n, m := range j.open {
-		if m.dirty {
-			m.dirty = false
-			j.bytes -= len(j.waiting[n].data)
-			j.waiting[n] = packed{m.pack(), m.events, m.lost}
-			j.bytes += len(j.waiting[n].data)
-		}
+		j.pack(n, m)
 		if n < at-openMinutes {
 			j.through = max(j.through, n)
-			j.health.Events += m.events
-			j.health.Folded += m.folded
-			delete(j.open, n)
+			j.finish(n, m)
 		}
 	}
 	for j.bytes > maxWaitingBytes {
-		oldest := at
-		for n := range j.waiting {
-			oldest = min(oldest, n)
+		oldest := minuteID{minute: math.MaxInt64}
+		for id := range j.waiting {
+			if id.minute < oldest.minute {
+				oldest = id
+			}
 		}
 		j.health.LostEvents += j.waiting[oldest].events
 		j.bytes -= len(j.waiting[oldest].data)
 		delete(j.waiting, oldest)
 	}
+}
+
+// pack makes a minute ready to be written, if it has changed. mu is held.
+func (j *Journal) pack(n int64, m *minute) {
+	if !m.dirty {
+		return
+	}
+	m.dirty = false
+	id := minuteID{n, j.run}
+	j.bytes -= len(j.waiting[id].data)
+	j.waiting[id] = packed{m.pack(), m.events, m.lost}
+	j.bytes += len(j.waiting[id].data)
+}
+
+// finish counts no more into a minute. mu is held.
+func (j *Journal) finish(n int64, m *minute) {
+	j.health.Events += m.events
+	j.health.Folded += m.folded
+	delete(j.open, n)
 }
 
 // writeWaiting writes what is ready. writing is held.
@@ -132,10 +148,7 @@ func (j *Journal) writeWaiting() error {
 	}
 	j.mu.Lock()
 	acts := slices.Clone(j.acts)
-	minutes := make(map[int64]packed, len(j.waiting))
-	for n, p := range j.waiting {
-		minutes[n] = p
-	}
+	minutes := maps.Clone(j.waiting)
 	j.mu.Unlock()
 	if len(acts)+len(minutes) == 0 {
 		return nil
@@ -146,9 +159,9 @@ func (j *Journal) writeWaiting() error {
 				return err
 			}
 		}
-		for n, p := range minutes {
+		for id, p := range minutes {
 			if err := b.Exec(`INSERT OR REPLACE INTO minutes (minute, run, node, events, lost, data) VALUES (?, ?, ?, ?, ?, ?)`,
-				n, j.run, j.cfg.Node, int64(p.events), int64(p.lost), p.data); err != nil {
+				id.minute, id.run, j.cfg.Node, int64(p.events), int64(p.lost), p.data); err != nil {
 				return err
 			}
 		}

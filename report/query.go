@@ -203,6 +203,11 @@ func (q *Query) parseRange(values url.Values, now time.Time) error {
 				return fmt.Errorf("to: %w", err)
 			}
 		}
+		for i, t := range []time.Time{q.From, q.To} { // what is further away has no Unix time in nanoseconds
+			if now.Sub(t).Abs() > maxSpan+time.Hour { // from was up to ten years ago when it was sent
+				return fmt.Errorf("%s: %s is more than ten years from now", []string{"from", "to"}[i], t.Format(time.DateOnly))
+			}
+		}
 		if !q.From.Before(q.To) {
 			return fmt.Errorf("from %s is not before to %s; exchange them", q.From.Format(time.DateTime), q.To.Format(time.DateTime))
 		}
@@ -213,6 +218,9 @@ func (q *Query) parseRange(values url.Values, now time.Time) error {
 	}
 	return nil
 }
+
+// maxSpan is how far from now the range of a query may reach.
+const maxSpan = 10 * 366 * 24 * time.Hour
 
 var spanForm = regexp.MustCompile(`^(?:last )?([1-9][0-9]{0,5}) ?(m|h|d|w)$`)
 
@@ -228,8 +236,8 @@ func ParseSpan(text string) (time.Duration, error) {
 		return 0, err
 	}
 	unit := map[string]time.Duration{"m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[m[2]]
-	if d := time.Duration(n) * unit; d <= 10*366*24*time.Hour {
-		return d, nil
+	if time.Duration(n) <= maxSpan/unit {
+		return time.Duration(n) * unit, nil
 	}
 	return 0, fmt.Errorf("%s is more than ten years", text)
 }

@@ -186,7 +186,10 @@ func TestQueryErrors(t *testing.T) {
 		"last=24h&from=2026-01-01":             "exclude each other",
 		"to=2026-01-01":                        "to needs from",
 		"from=2026-01-02&to=2026-01-01":        "exchange them",
+		"last=20000w":                          "20000w is more than ten years",
 		"from=01.02.2026":                      "write a date such as",
+		"from=1600-01-01":                      "from: 1600-01-01 is more than ten years from now",
+		"from=2026-01-01&to=2400-01-01":        "to: 2400-01-01 is more than ten years from now",
 		"by=colour":                            "there are source, account",
 		"by=source,source":                     "twice",
 		"by=hour,day":                          "write one of",
@@ -210,6 +213,26 @@ func TestQueryErrors(t *testing.T) {
 		if d, err := report.ParseSpan(text); err != nil || d != want {
 			t.Errorf("%s is %v, %v", text, d, err)
 		}
+	}
+}
+
+// TestLongestSpan: the longest time that may be asked for can be sent, and its series reaches
+// up to the present.
+func TestLongestSpan(t *testing.T) {
+	now := time.Now()
+	q, err := report.ParseQuery(url.Values{"last": {"3660d"}}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q, err = report.ParseQuery(q.Values(), now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := open(t, report.Config{}).Ask(t.Context(), &q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := r.Series[len(r.Series)-1].Time; now.Sub(last) > 25*time.Hour {
+		t.Errorf("the series ends at %v", last)
 	}
 }
 

@@ -205,10 +205,11 @@ func (r *Report) csv(out io.Writer) error {
 		}
 	}
 	for _, row := range rows {
+		safe := make([]string, len(row)) // headings are for all reports
 		for i := range row {
-			row[i] = inert(row[i])
+			safe[i] = inert(row[i])
 		}
-		if err := w.Write(row); err != nil {
+		if err := w.Write(safe); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -219,4 +220,20 @@ func TestActsInAllFormats(t *testing.T) {
 		t.Errorf("%d rows of CSV", len(rows))
 	}
 	tableCells(t, render(t, r, report.FormatTable))
+}
+
+// TestRenderTogether: reports are written by several at a time.
+func TestRenderTogether(t *testing.T) {
+	r := &report.Report{Acts: []report.Act{act("one")}}
+	var group sync.WaitGroup
+	for range 4 {
+		for _, format := range report.Formats() {
+			group.Go(func() {
+				if err := r.Render(io.Discard, format); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	group.Wait()
 }

@@ -15,9 +15,12 @@ func (s *Server) Drain(ctx context.Context, most time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	s.tcp.CloseAll()
+	if s.dtls != nil {
+		s.dtls.CloseAll()
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for s.tcp.Stats().Open > 0 {
+	for s.open() > 0 {
 		select {
 		case <-ctx.Done():
 			return
@@ -26,14 +29,34 @@ func (s *Server) Drain(ctx context.Context, most time.Duration) {
 	}
 }
 
+// open is how many connections there are.
+func (s *Server) open() int {
+	n := s.tcp.Stats().Open
+	if s.dtls != nil {
+		n += s.dtls.Stats().Open
+	}
+	return n
+}
+
 // Close releases the sockets of a Server that will not be Run.
 func (s *Server) Close() {
-	s.udp.Close()
-	s.tcp.Close()
+	if s.udp != nil {
+		s.udp.Close()
+	}
+	if s.tcp != nil {
+		s.tcp.Close()
+	}
+	if s.dtls != nil {
+		s.dtls.Close()
+	}
 }
 
 // CloseSource cuts off the open connections of every address in p, and returns how many
 // there were: a ban ends what is open.
 func (s *Server) CloseSource(p netip.Prefix) int {
-	return s.tcp.CloseSource(p.Contains)
+	n := s.tcp.CloseSource(p.Contains)
+	if s.dtls != nil {
+		n += s.dtls.CloseSource(p.Contains)
+	}
+	return n
 }

@@ -11,6 +11,7 @@ import (
 
 	"sipward/policy"
 	"sipward/proxy/flow"
+	"sipward/proxy/netio"
 )
 
 // A Listener is one address that sipward receives SIP on.
@@ -22,8 +23,10 @@ type Listener struct {
 	// Advertise is the host (and optionally port) that sipward writes about itself
 	// towards the outside. Empty: the address itself. For a sipward behind a 1:1 NAT.
 	Advertise string
-	// TLS is needed for TLS and WSS, and for nothing else.
+	// TLS is needed for TLS and WSS, and for nothing else; that of DTLS is in Config.DTLS.
 	TLS *tls.Config
+	// WebSocket is for WS and WSS; nil: as the zero value.
+	WebSocket *netio.WebSocket
 }
 
 // check reports what a listener lacks.
@@ -33,9 +36,13 @@ func (l *Listener) check() error {
 		return fmt.Errorf("proxy: %s://%s has no TLS configuration", l.Transport, l.Addr)
 	case !needs && l.TLS != nil:
 		return fmt.Errorf("proxy: %s://%s has a TLS configuration", l.Transport, l.Addr)
+	case l.WebSocket != nil && !isWeb(l.Transport):
+		return fmt.Errorf("proxy: %s://%s is not for WebSocket", l.Transport, l.Addr)
 	}
 	return nil
 }
+
+func isWeb(t policy.Transport) bool { return t == policy.WS || t == policy.WSS }
 
 // An endpoint is a bound listener as the packet path sees it.
 type endpoint struct {
@@ -46,7 +53,7 @@ type endpoint struct {
 	outside   bool // phones and trunks are spoken to here
 	inside    bool // PBXes are spoken to here
 	advertise string
-	tls       *tls.Config
+	stream    netio.StreamListener // for one that takes connections but DTLS
 }
 
 // framed reports whether messages on a connection of this transport are told apart by their
@@ -134,8 +141,11 @@ type endpoints struct {
 	udp []*endpoint // by netio listener index
 	// conns are those that take connections, by the index that netio knows them by: first the
 	// streams, then DTLS.
-	conns []*endpoint
+	conns   []*endpoint
+	streams int // how many of them are streams
 }
+
+func (s *endpoints) dtls() []*endpoint { return s.conns[s.streams:] }
 
 // newEndpoints merges the outside and inside listeners: one that is in both, or
 // every outside one when there is no inside, serves both sides.
@@ -147,7 +157,13 @@ func newEndpoints(outside, inside []Listener) (*endpoints, error) {
 				return e
 			}
 		}
-		e := &endpoint{transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise, tls: l.TLS}
+		e := &endpoint{
+			transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise,
+			stream: netio.StreamListener{Addr: l.Addr, TLS: l.TLS, WebSocket: l.WebSocket},
+		}
+		if e.stream.WebSocket == nil && isWeb(l.Transport) {
+			e.stream.WebSocket = new(netio.WebSocket)
+		}
 		eps.all = append(eps.all, e)
 		return e
 	}
@@ -191,6 +207,7 @@ func (s *endpoints) number() {
 			s.conns = append(s.conns, e)
 		}
 	}
+	s.streams = len(s.conns)
 	s.conns = append(s.conns, dtls...)
 	for _, set := range [...][]*endpoint{s.udp, s.conns} {
 		for i, e := range set {

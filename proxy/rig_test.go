@@ -125,7 +125,8 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 		UDP:      netio.UDPConfig{Workers: 1},
 		Settings: proxy.Settings{Path: o.path, Trunks: set},
 		Key:      o.key, Engine: r.engine, Pool: r.pool, Resolver: resolver,
-		Log: log,
+		DTLS: netio.DTLSConfig{TLS: r.certificate("edge.example.com")},
+		Log:  log,
 	}
 	for _, transport := range o.more {
 		cfg.Outside = append(cfg.Outside, r.listener(transport, "127.0.0.1"))
@@ -164,7 +165,7 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 // listener is one on any port of an address.
 func (r *rig) listener(transport policy.Transport, addr string) proxy.Listener {
 	l := proxy.Listener{Transport: transport, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 0)}
-	if transport.Secure() {
+	if transport == policy.TLS || transport == policy.WSS {
 		l.TLS = r.certificate("edge.example.com")
 	}
 	return l
@@ -327,7 +328,7 @@ func uri(m *sip.Message) string { return string(m.RequestURI.Of(m.Buf)) }
 // proxyWith tries to make a Server with one listener.
 func proxyWith(r *rig, l proxy.Listener) error {
 	s, err := proxy.New(proxy.Config{
-		Outside: []proxy.Listener{l}, Key: flow.RandomKey(), Engine: r.engine, Pool: r.pool,
+		Outside: []proxy.Listener{l}, UDP: netio.UDPConfig{Workers: 1}, Key: flow.RandomKey(), Engine: r.engine, Pool: r.pool,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err == nil {

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 
 	"sipward/policy"
+	"sipward/proxy"
 	"sipward/proxy/flow"
+	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
 	"sipward/sip"
 	"sipward/sip/siptest"
@@ -203,5 +206,11 @@ func TestListenerChecks(t *testing.T) {
 		if err := proxyWith(r, l); err == nil || !strings.Contains(err.Error(), transport.String()+"://127.0.0.1:0") {
 			t.Errorf("%v: %v", transport, err)
 		}
+	}
+	if err := proxyWith(r, proxy.Listener{Transport: policy.TCP, Addr: netip.MustParseAddrPort("127.0.0.1:0"), WebSocket: &netio.WebSocket{}}); err == nil {
+		t.Error("TCP takes what is for WebSocket")
+	}
+	if err := proxyWith(r, r.listener(policy.DTLS, "127.0.0.1")); err == nil {
+		t.Error("DTLS goes without certificates")
 	}
 }

@@ -39,6 +39,8 @@ type Config struct {
 	Outside, Inside []Listener
 	UDP             netio.UDPConfig
 	TCP             netio.TCPConfig
+	// DTLS is for listeners of that kind; FirstListener is filled in.
+	DTLS netio.DTLSConfig
 	// Transparent has the messages of others pass through unchanged; the listeners are
 	// then those that the packet filter leads them to. nil: proxy mode.
 	Transparent *Transparent
@@ -90,6 +92,7 @@ type Server struct {
 	eps      *endpoints
 	udp      *netio.UDP
 	tcp      *netio.TCP
+	dtls     *netio.DTLS // nil without a listener
 	key      *flow.Key
 	engine   *policy.Engine
 	pool     *upstream.Pool
@@ -150,11 +153,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0), &s.streamTimes) }
 	s.Reload(cfg.Settings)
-	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
-		return nil, err
-	}
-	if s.tcp, err = netio.ListenTCP(cfg.TCP, streamListeners(eps.conns)); err != nil {
-		s.udp.Close()
+	if err := s.listen(); err != nil {
+		s.Close()
 		return nil, err
 	}
 	for i := range eps.udp {
@@ -162,13 +162,38 @@ func New(cfg Config) (*Server, error) {
 			s.overload.fill = append(s.overload.fill, func() float64 { return s.udp.QueueFill(i, w) })
 		}
 	}
-	for i, e := range eps.udp { // the real port where 0 was asked for
+	return s, nil
+}
+
+// listen binds every listener, and notes the real port where 0 was asked for.
+func (s *Server) listen() (err error) {
+	cfg, eps := &s.cfg, s.eps
+	if s.udp, err = netio.ListenUDP(cfg.UDP, addrs(eps.udp)); err != nil {
+		return err
+	}
+	if s.tcp, err = netio.ListenTCP(cfg.TCP, streamListeners(eps.conns[:eps.streams])); err != nil {
+		return err
+	}
+	for i, e := range eps.udp {
 		e.addr = s.udp.LocalAddr(i)
 	}
-	for i, e := range eps.conns {
+	for i, e := range eps.conns[:eps.streams] {
 		e.addr = s.tcp.LocalAddr(i)
 	}
-	return s, nil
+	if len(eps.dtls()) == 0 {
+		return nil
+	}
+	if cfg.DTLS.TLS == nil {
+		return fmt.Errorf("proxy: dtls://%s has no TLS configuration", eps.dtls()[0].addr)
+	}
+	cfg.DTLS.FirstListener = eps.streams
+	if s.dtls, err = netio.ListenDTLS(cfg.DTLS, addrs(eps.dtls())); err != nil {
+		return err
+	}
+	for i, e := range eps.dtls() {
+		e.addr = s.dtls.LocalAddr(i)
+	}
+	return nil
 }
 
 // newLane returns the lane of a worker.
@@ -192,7 +217,7 @@ func addrs(eps []*endpoint) []netip.AddrPort {
 func streamListeners(eps []*endpoint) []netio.StreamListener {
 	out := make([]netio.StreamListener, len(eps))
 	for i, e := range eps {
-		out[i] = netio.StreamListener{Addr: e.addr, TLS: e.tls}
+		out[i] = e.stream
 	}
 	return out
 }
@@ -226,6 +251,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.repeats.Run(ctx) })
 	group.Go(func() error { return s.udp.Run(ctx, s.newWorker) })
 	group.Go(func() error { return s.tcp.Run(ctx, s) })
+	if s.dtls != nil {
+		group.Go(func() error { return s.dtls.Run(ctx, s) })
+	}
 	err := group.Wait()
 	s.background.Wait()
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -240,12 +268,13 @@ func (s *Server) now() int64 { return time.Now().UnixNano() }
 type Stats struct {
 	UDP     []netio.UDPStats
 	TCP     netio.TCPStats
+	DTLS    netio.DTLSStats
 	Streams int // accounts remembered by their connection
 	Repeats retransmit.Stats
 	// QueueFill is how full the fullest receive queue is, 0 to 1.
 	QueueFill float64
-	// UDPLatency and TCPLatency are of one message in 64: from when it was received,
-	// together with others, until it has been decided on and handed to the sender.
+	// UDPLatency and TCPLatency (of all connections) are of one message in 64: from when it was
+	// received, together with others, until it has been decided on and handed to the sender.
 	UDPLatency, TCPLatency Latency
 }
 
@@ -255,6 +284,9 @@ func (s *Server) Stats() Stats {
 		UDP: s.udp.Stats(), TCP: s.tcp.Stats(), Streams: s.streams.Len(),
 		Repeats:    s.repeats.Stats(),
 		UDPLatency: sumUp(s.times), TCPLatency: sumUp([]*histogram{&s.streamTimes}),
+	}
+	if s.dtls != nil {
+		st.DTLS = s.dtls.Stats()
 	}
 	for _, fill := range s.overload.fill {
 		st.QueueFill = max(st.QueueFill, fill())

@@ -121,6 +121,15 @@ func (s *Server) Closed(c *netio.Conn, err error) {
 	}
 }
 
+// conn finds an open connection, or nil.
+func (s *Server) conn(id uint64) *netio.Conn {
+	c := s.tcp.ByID(id)
+	if c == nil && s.dtls != nil {
+		c = s.dtls.ByID(id)
+	}
+	return c
+}
+
 // streamState returns the state of a connection, made at its first message if we
 // accepted it.
 func (s *Server) streamState(c *netio.Conn) *stream {
@@ -202,7 +211,7 @@ func (t *task) pairToken() flow.Token {
 // address; any other request speaks for its own address only, or a stranger could draw
 // somebody's calls to himself by writing his name into From.
 func (s *Server) remember(tok *flow.Token, proven bool) {
-	c := s.tcp.ByID(tok.Conn)
+	c := s.conn(tok.Conn)
 	if c == nil {
 		return
 	}
@@ -240,15 +249,15 @@ func (s *Server) streamKey(tok *flow.Token, proven bool) uint64 {
 // gone it finds the newer one of the same account. An alias ends with its connection, as
 // the binding should: the phone has registered another, and would be called twice.
 func (s *Server) streamOf(tok *flow.Token) *netio.Conn {
-	if c := s.tcp.ByID(tok.Conn); c != nil && c.Remote() == tok.Addr {
-		return c
+	if c := s.conn(tok.Conn); c != nil && (c.Remote() == tok.Addr || s.streamState(c).ep.transport == policy.DTLS) {
+		return c // a DTLS association may have moved to another address (RFC 9146)
 	}
 	if tok.Side != flow.Outside || tok.Kind == flow.KindAlias || tok.Who == 0 {
 		return nil
 	}
 	for _, proven := range [...]bool{true, false} {
 		if id, ok := s.streams.Get(s.streamKey(tok, proven)); ok {
-			if c := s.tcp.ByID(id); c != nil {
+			if c := s.conn(id); c != nil {
 				return c
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -74,8 +75,13 @@ func (b *backend) Reload() (admin.Reloaded, error) {
 	return admin.Reloaded{Changed: []string{"x"}}, b.note(admin.Caller{}, "reload")
 }
 
-func (b *backend) Bans() ([]admin.Ban, error) {
-	return []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, b.note(admin.Caller{}, "bans")
+// Bans has two pages.
+func (b *backend) Bans(q admin.BanQuery) (admin.BanPage, error) {
+	p := admin.BanPage{Bans: []admin.Ban{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Kind: "manual"}}, Total: 2}
+	if q.After.IsZero() {
+		p.Next = admin.BanCursor{Start: 7, Prefix: p.Bans[0].Prefix}.String()
+	}
+	return p, b.note(admin.Caller{}, "bans", fmt.Sprintf("%+v", q))
 }
 
 func (b *backend) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error) {
@@ -198,7 +204,9 @@ func TestEveryPath(t *testing.T) {
 		{"POST", "/v1/reload", "", "reload", `"changed":["x"]`},
 		{"GET", "/v1/lists/allow", "", "entries allow", `"origin":"allow"`},
 		{"GET", "/v1/lists/deny", "", "entries deny", `"origin":"deny"`},
-		{"GET", "/v1/lists/bans", "", "bans", `"prefix":"192.0.2.1/32"`},
+		{"GET", "/v1/lists/bans", "", "bans {Limit:0 Latest:false After: Match:}", `"prefix":"192.0.2.1/32"`},
+		{"GET", "/v1/lists/bans?limit=20&order=latest&cursor=9_2001:db8::%2F64&match=rude", "", "bans {Limit:20 Latest:true After:9_2001:db8::/64 Match:rude}", `"total":2`},
+		{"POST", "/v1/report?by=reason&last=1h&channel=ops", "", "report --mail ops reason", `"to":"ops@example.com"`},
 		{"POST", "/v1/ban", `{"address":"192.0.2.1","for":"1h","reason":"why"}`, "ban 192.0.2.1 1h", `"comment":"why"`},
 		{"DELETE", "/v1/ban?address=192.0.2.0%2F24", "", "unban 192.0.2.0/24", `"forgotten":3`},
 		{"POST", "/v1/allow", `{"address":"192.0.2.1","comment":"office"}`, "add allow 192.0.2.1", `"comment":"office"`},
@@ -250,6 +258,15 @@ func TestWrongRequests(t *testing.T) {
 		{"DELETE", "/v1/allow?address=192.0.2.1&force=1", "", 400, "one parameter"},
 		{"GET", "/v1/explain?address=" + strings.Repeat("1", 200), "", 400, "at most 100"},
 		{"GET", "/v1/explain?adress=192.0.2.1", "", 400, "/v1/explain?address="},
+		{"GET", "/v1/lists/bans?limit=5001", "", 400, "from 1 to 5000"},
+		{"GET", "/v1/lists/bans?limit=0", "", 400, "from 1 to 5000"},
+		{"GET", "/v1/lists/bans?cursor=192.0.2.1", "", 400, "next of the page before"},
+		{"GET", "/v1/lists/bans?order=best", "", 400, "latest and oldest"},
+		{"GET", "/v1/lists/bans?page=2", "", 400, "no parameter"},
+		{"GET", "/v1/lists/bans?limit=1&limit=2", "", 400, "once"},
+		{"GET", "/v1/lists/bans?match=" + strings.Repeat("x", 101), "", 400, "at most 100"},
+		{"POST", "/v1/report?last=1h", "", 400, "name of a channel"},
+		{"POST", "/v1/report?channel=ops&by=nothing", "", 400, "nothing"},
 	} {
 		res, answer := ask(t, socket, c.method, c.target, c.body)
 		var failure struct{ Error string }
@@ -322,7 +339,7 @@ func TestClient(t *testing.T) {
 	if l, err := c.Entries(ctx, admin.Deny); err != nil || len(l) != 1 || l[0].Origin != "deny" {
 		t.Errorf("entries %+v, %v", l, err)
 	}
-	if l, err := c.Bans(ctx); err != nil || len(l) != 1 || l[0].Kind != "manual" {
+	if l, err := c.Bans(ctx); err != nil || len(l) != 2 || l[0].Kind != "manual" || b.last() != "bans {Limit:5000 Latest:false After:7_192.0.2.1/32 Match:}" {
 		t.Errorf("bans %+v, %v", l, err)
 	}
 	if u, err := c.Unban(ctx, "2001:db8::/64"); err != nil || u.Forgotten != 3 || b.last() != "unban 2001:db8::/64" {

@@ -24,8 +24,8 @@ type Backend interface {
 	// force.
 	Reload() (Reloaded, error)
 
-	// Bans returns the bans in force, the latest last.
-	Bans() ([]Ban, error)
+	// Bans returns bans in force.
+	Bans(BanQuery) (BanPage, error)
 	Ban(BanRequest, Caller) (Banned, error)
 	Unban(address string) (Unbanned, error)
 

@@ -57,11 +57,29 @@ func (c *Client) Entries(ctx context.Context, list List) ([]Entry, error) {
 	return l.Entries, err
 }
 
-// Bans asks for the bans in force.
+// BanPage asks for some of the bans in force.
+func (c *Client) BanPage(ctx context.Context, q BanQuery) (BanPage, error) {
+	var p BanPage
+	return p, c.do(ctx, http.MethodGet, "/v1/lists/bans?"+q.values().Encode(), nil, &p)
+}
+
+// Bans asks for all bans in force, the latest last, page by page. One that is renewed
+// meanwhile may be there twice.
 func (c *Client) Bans(ctx context.Context) ([]Ban, error) {
-	var l banList
-	err := c.do(ctx, http.MethodGet, "/v1/lists/bans", nil, &l)
-	return l.Bans, err
+	all, q := []Ban{}, BanQuery{Limit: MaxBans}
+	for {
+		p, err := c.BanPage(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Bans...)
+		if p.Next == "" {
+			return all, nil
+		}
+		if q.After, err = parseBanCursor(p.Next); err != nil {
+			return nil, fmt.Errorf("read sipward's answer: %w", err)
+		}
+	}
 }
 
 // Ban bans an address or prefix.

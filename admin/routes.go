@@ -152,11 +152,6 @@ func (s *Server) entries(list List) call {
 	}
 }
 
-func (s *Server) bans(*http.Request) (any, error) {
-	all, err := s.cfg.Backend.Bans()
-	return banList{all}, err
-}
-
 func (s *Server) ban(r *http.Request, by Caller) (string, any, error) {
 	var q BanRequest
 	if err := read(r, &q); err != nil {
@@ -293,13 +288,9 @@ func (s *Server) testNotification(r *http.Request, _ Caller) (string, any, error
 // before writeTimeout.
 const sendTimeout = writeTimeout - 5*time.Second
 
-// entryList and banList keep room beside the lists for what may be added later.
+// entryList keeps room beside the list for what may be added later.
 type entryList struct {
 	Entries []Entry `json:"entries"`
-}
-
-type banList struct {
-	Bans []Ban `json:"bans"`
 }
 
 // read takes the one JSON object of a request's body.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -213,20 +211,4 @@ func removal(list admin.List, entry iplist.Entry) string {
 		return fmt.Sprintf("remove it from lists.%s in the configuration, then sipward reload", list)
 	}
 	return "remove that line; sipward takes note of it"
-}
-
-// Bans implements admin.Backend.
-func (e *edge) Bans() ([]admin.Ban, error) {
-	records, _ := e.state.bans.Snapshot()
-	now := time.Now().UnixNano()
-	slices.SortFunc(records, func(a, b ban.Record) int {
-		return cmp.Or(cmp.Compare(a.Start, b.Start), a.Prefix.Addr().Compare(b.Prefix.Addr()), a.Prefix.Bits()-b.Prefix.Bits())
-	})
-	bans := make([]admin.Ban, 0, len(records))
-	for _, r := range records {
-		if r.InForce(now) {
-			bans = append(bans, admin.BanOf(r))
-		}
-	}
-	return bans, nil
 }

@@ -9,13 +9,10 @@ import (
 	"sipward/policy/ban"
 )
 
-// guardStatus tells what each guard does and has done. records are the bans in
-// force.
-func guardStatus(c *conf.Config, reasons, would map[string]uint64, records []ban.Record) []admin.Guard {
+// guardStatus tells what each guard does and has done.
+func guardStatus(c *conf.Config, reasons, would map[string]uint64, bans *ban.Table) []admin.Guard {
 	held := map[string]int{}
-	for i := range records {
-		held[records[i].Guard]++
-	}
+	bans.Each(func(r *ban.Record) { held[r.Guard]++ })
 	var all []admin.Guard
 	for _, g := range []struct {
 		name   string

@@ -81,8 +81,7 @@ func (e *edge) Status() admin.Status {
 			Absorbed: st.Repeats.Absorbed, TimedOut: st.Repeats.TimedOut, Refused: st.Repeats.Refused,
 		},
 	}
-	records, _ := e.state.bans.Snapshot()
-	s.Guards = guardStatus(c.conf, s.Reasons, e.engine.Would(), records)
+	s.Guards = guardStatus(c.conf, s.Reasons, e.engine.Would(), e.state.bans)
 	s.Bans = banCounts(e.state.bans.Stats())
 	s.Bans.GoodSources = e.engine.GoodSources()
 	now := time.Now().UnixNano()

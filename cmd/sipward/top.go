@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,11 +58,9 @@ type watcher struct {
 
 // begin shows whether sipward can be reached at all, and fills the view.
 func (w *watcher) begin(ctx context.Context) error {
-	bans, err := w.client.Bans(ctx)
-	if err != nil {
+	if err := w.recallBans(ctx); err != nil {
 		return err
 	}
-	w.view.setBans(bans)
 	return w.look(ctx)
 }
 
@@ -84,7 +83,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	to := admin.Events{
 		Message: func(m admin.Event) { locked(func(now time.Time) { w.view.message(&m, now) }) },
 		Ban:     func(c admin.BanChange) { locked(func(time.Time) { w.view.ban(c) }) },
-		Resync:  func() { w.recallBans(ctx) },
+		Resync:  func() { _ = w.recallBans(ctx) }, // what goes wrong is seen at the next look
 		Lost:    func(l admin.Lost) { locked(func(now time.Time) { w.view.lose(l.Messages, now) }) },
 	}
 	for ctx.Err() == nil {
@@ -98,16 +97,17 @@ func (w *watcher) follow(ctx context.Context) error {
 	return nil
 }
 
-// recallBans asks for the bans, because changes were lost. What goes wrong is seen at the
-// next look.
-func (w *watcher) recallBans(ctx context.Context) {
-	bans, err := w.client.Bans(ctx)
+// recallBans asks for the latest bans: at the begin, and when changes were lost.
+func (w *watcher) recallBans(ctx context.Context) error {
+	p, err := w.client.BanPage(ctx, admin.BanQuery{Limit: topBans, Latest: true})
 	if err != nil {
-		return
+		return err
 	}
+	slices.Reverse(p.Bans)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.view.setBans(bans)
+	w.view.bans = p.Bans
+	return nil
 }
 
 // once looks for a moment and prints what it has seen.

@@ -29,9 +29,9 @@ type topView struct {
 	// sources counts stopped messages in two spans of time, of which the older one is
 	// complete.
 	sources [2]map[netip.Addr]*topSource
-	lost    [2]uint64 // not shown by sipward, or too many sources
-	since   time.Time // of the newer span
-	bans    []admin.Ban
+	lost    [2]uint64   // not shown by sipward, or too many sources
+	since   time.Time   // of the newer span
+	bans    []admin.Ban // the latest last
 }
 
 type topSource struct {
@@ -86,11 +86,6 @@ func (v *topView) message(m *admin.Event, now time.Time) {
 func (v *topView) lose(n uint64, now time.Time) {
 	v.turn(now)
 	v.lost[0] += n
-}
-
-// setBans takes the bans in force, the latest last.
-func (v *topView) setBans(bans []admin.Ban) {
-	v.bans = slices.Clone(bans[max(len(bans)-topBans, 0):])
 }
 
 func (v *topView) ban(c admin.BanChange) {

@@ -287,16 +287,30 @@ func (t *Table) evidenceOf(p netip.Prefix) []byte {
 // change that is contained in them. A ban that has just ended may still be among
 // them; its Expired change follows.
 func (t *Table) Snapshot() ([]Record, uint64) {
-	// Records are not changed once they are in live, so that the lock, which a
-	// worker may wait for, is held for the copying of pointers only.
-	t.mu.Lock()
-	live, seq := slices.Clone(t.live), t.seq
-	t.unlock()
+	live, seq := t.records()
 	records := make([]Record, len(live))
 	for i, r := range live {
 		records[i] = *r
 	}
 	return records, seq
+}
+
+// Each calls f with each ban, in no order, evidence left out. One that has just ended may
+// still be among them. The records are the table's own, and are not to be changed.
+func (t *Table) Each(f func(*Record)) {
+	live, _ := t.records()
+	for _, r := range live {
+		f(r)
+	}
+}
+
+// records returns all bans and the number of the last change. Records are not changed once
+// they are in live, so that the lock, which a worker may wait for, is held for the copying
+// of pointers only.
+func (t *Table) records() ([]*Record, uint64) {
+	t.mu.Lock()
+	defer t.unlock()
+	return slices.Clone(t.live), t.seq
 }
 
 // Stats returns the counts.

@@ -1,11 +1,10 @@
 // The bans in force.
 import { allow, ban, unban } from "./actions.js";
-import { get } from "./api.js";
+import { get, query } from "./api.js";
 import { h, oneLine, put, setText, Table } from "./dom.js";
 import { count, plural, time } from "./format.js";
 
-const most = 500; // rows
-const many = 5000; // bans from which on the list is not asked for with each change
+const rows = 200; // on a page
 
 export const plain = (prefix) => prefix.replace(/^([\d.]+)\/32$/, "$1").replace(/^([0-9a-f:]+)\/128$/i, "$1");
 const first = (prefix) => prefix.replace(/\/\d+$/, "");
@@ -15,8 +14,14 @@ export const explainLink = (prefix) => h("a", { class: "mono", href: "#source/" 
 export const lasts = (b) => (b.until ? time(b.until, "left") : h("span", null, "for ever"));
 
 export function bansView(app, main) {
-  const filter = h("input", { type: "search", "aria-label": "Filter bans", placeholder: "Filter: address, reason, comment…", spellcheck: "false", autocomplete: "off", oninput: () => show() });
+  const filter = h("input", { type: "search", "aria-label": "Filter bans", placeholder: "Filter: address, reason, comment…", spellcheck: "false", autocomplete: "off", maxlength: 100, oninput: () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => turn([""]), 250);
+  } });
   const note = h("span", { class: "note" });
+  const later = h("button", { type: "button", onclick: () => turn(cursors.slice(0, -1)) }, "Later bans");
+  const earlier = h("button", { type: "button", onclick: () => turn([...cursors, next]) }, "Earlier bans");
+  const pages = h("div", { class: "row between", hidden: true }, later, earlier);
   const problem = h("p", { class: "problem", role: "alert" });
   const table = new Table({
     caption: "Bans in force, the latest first", empty: "Nobody is banned.",
@@ -37,48 +42,69 @@ export function bansView(app, main) {
   put(main,
     h("div", { class: "row between" }, h("h1", null, "Bans"), h("button", { type: "button", class: "primary write", onclick: () => ban().then(load) }, "Ban an address…")),
     h("section", { class: "panel", "aria-label": "Bans in force" },
-      h("div", { class: "row between" }, filter, note), problem, table.element));
+      h("div", { class: "row between" }, filter, note), problem, table.element, pages));
 
-  let all = [], version = "", loaded = 0, ended = false, loading = false, again = 0;
-  function show() {
-    const text = filter.value.trim().toLowerCase();
-    const fits = all.filter((b) => text === "" || [b.prefix, b.reason, b.guard, b.kind, b.comment].some((t) => String(t ?? "").toLowerCase().includes(text)));
-    table.update(fits.slice(0, most));
-    setText(note, plural(all.length, "ban", "bans") + (fits.length < all.length ? `, ${count(fits.length)} of them fit` : "") + (fits.length > most ? `, the latest ${most} shown` : ""));
+  // cursors lead to this page and those before it; next leads to the one after it.
+  let cursors = [""], next = "", version = "", ended = false, loading = null, again = 0, typing = 0;
+
+  function turn(to) {
+    cursors = to;
+    return load();
   }
 
+  function show(page, text) {
+    const from = (cursors.length - 1) * rows;
+    next = page.next ?? "";
+    table.update(page.bans ?? []);
+    const shown = page.bans?.length ?? 0, all = shown === page.total;
+    setText(note, (text === "" ? plural(page.total, "ban", "bans") : plural(page.total, "ban fits", "bans fit")) + (all || shown === 0 ? "" : `, ${count(from + 1)} to ${count(from + shown)} shown`));
+    later.disabled = cursors.length === 1;
+    earlier.disabled = next === "";
+    pages.hidden = later.disabled && earlier.disabled;
+  }
+
+  // load asks for the page that is to be shown. What was asked for meanwhile is asked for after it.
   async function load() {
-    if (loading || ended) return;
-    loading = true;
+    if (ended) return;
+    if (loading) {
+      loading = "again";
+      return;
+    }
+    loading = "once";
+    const text = filter.value.trim(), cursor = cursors.at(-1);
     try {
-      all = (await get("/v1/lists/bans")).bans ?? [];
-      all.reverse();
-      loaded = Date.now();
+      const page = await get(query("/v1/lists/bans", { limit: rows, order: "latest", cursor, match: text }));
       setText(problem, "");
-      if (!ended) show();
+      if (!ended && cursor === cursors.at(-1)) {
+        if (page.bans.length === 0 && cursors.length > 1) {
+          cursors = cursors.slice(0, -1); // those of this page have ended
+          loading = "again";
+        } else show(page, text);
+      }
     } catch (e) {
       setText(problem, e.message);
     }
-    loading = false;
+    const more = loading === "again";
+    loading = null;
+    if (more) await load();
   }
 
   // Changes come in bursts, so they are waited for a little.
   const changed = () => {
-    if (all.length > many) return;
     clearTimeout(again);
     again = setTimeout(load, 250);
   };
   app.bansChanged.add(changed);
   const unwatch = app.watch((s) => {
     const b = s.bans, now = [b.added, b.expired, b.evicted, b.dynamic, b.permanent, b.manual].join();
-    const total = b.dynamic + b.permanent + b.manual;
-    if (now === version || (total > many && Date.now() - loaded < 30000)) return;
+    if (now === version) return;
     version = now;
     load();
   });
   return () => {
     ended = true;
     clearTimeout(again);
+    clearTimeout(typing);
     app.bansChanged.delete(changed);
     unwatch();
   };

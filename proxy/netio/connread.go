@@ -20,7 +20,8 @@ type inbound struct {
 	start, end int        // what of buf is not framed yet
 	partial    bool       // a message has begun
 	opening    bool       // the layer's handshake is not over
-	heard      bool       // something has come from below the layer
+	heard      bool       // something has come in the handshake
+	turn       bool       // c has one of the turns of handshakes
 	waiting    bool       // the first message has to come before first
 	first      time.Time
 	due        time.Time // when the connection is given up; zero: never

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -33,20 +34,31 @@ var (
 // handshakes counts accepted connections that no message can pass yet. The lock is
 // taken when a handshake begins and when it ends. Exempt sources are not counted.
 //
-// Past the total cap the oldest one gives way: whoever opens many and leaves them
-// would otherwise lock out everybody else for the time of a handshake's deadline,
-// while honest handshakes are over before their turn comes. Past the cap of a source
-// its new ones are refused. The map has an entry for each source in the list.
+// Past the total cap the one that has been silent longest gives way: whoever opens
+// many and leaves them would otherwise lock out everybody else for the time of a
+// handshake's deadline, while honest handshakes are over before they would have to.
+// Past the cap of a source its new ones are refused. The map has an entry for each
+// source in the list.
+//
+// A handshake costs a quarter of a millisecond of computing, with RSA a whole one, so
+// half of the CPUs at most compute handshakes at a time: the others go on with
+// messages.
 type handshakes struct {
 	most, perSource int // caps
+	turns           chan struct{}
 
 	mu      sync.Mutex
 	sources map[netip.Addr]int
-	open    list.List // of *Conn, the oldest first
+	open    list.List // of *Conn, the longest silent first
 }
 
 func newHandshakes(cfg TCPConfig) handshakes {
-	return handshakes{most: cfg.MaxHandshakes, perSource: cfg.MaxHandshakesPerSource, sources: make(map[netip.Addr]int)}
+	return handshakes{
+		most:      cfg.MaxHandshakes,
+		perSource: cfg.MaxHandshakesPerSource,
+		turns:     make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+		sources:   make(map[netip.Addr]int),
+	}
 }
 
 // full reports whether source has as many handshakes as one may have.
@@ -57,16 +69,25 @@ func (s *handshakes) full(source netip.Addr) bool {
 }
 
 // add counts c's handshake, and returns the connection that has to give way, or nil.
-func (s *handshakes) add(c *Conn) (oldest *Conn) {
+func (s *handshakes) add(c *Conn) (silent *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open.Len() >= s.most {
-		oldest = s.open.Front().Value.(*Conn)
-		s.drop(oldest)
+		silent = s.open.Front().Value.(*Conn)
+		s.drop(silent)
 	}
 	c.in.shaking = s.open.PushBack(c)
 	s.sources[c.source]++
-	return oldest
+	return silent
+}
+
+// heard is called when something has come over c.
+func (s *handshakes) heard(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.in.shaking != nil {
+		s.open.MoveToBack(c.in.shaking)
+	}
 }
 
 func (s *handshakes) remove(c *Conn) {
@@ -93,10 +114,32 @@ func (c *Conn) handshake(by time.Time) error {
 	c.expectBy(by)
 	err := c.layer.handshake()
 	c.in.opening = false
+	c.endTurn()
 	if c.listener >= 0 {
 		c.t.shaking.remove(c)
 	}
 	return handshakeError(err)
+}
+
+// takeTurn waits until c may compute what follows from what it has received.
+func (c *Conn) takeTurn() error {
+	if c.listener < 0 {
+		return nil
+	}
+	c.t.shaking.heard(c)
+	c.t.shaking.turns <- struct{}{}
+	c.in.turn = true
+	if c.isClosing() { // it has given way meanwhile, say
+		return ErrClosed
+	}
+	return nil
+}
+
+func (c *Conn) endTurn() {
+	if c.in.turn {
+		c.in.turn = false
+		<-c.t.shaking.turns
+	}
 }
 
 // fail ends a connection whose handshake has failed. The handler is told unless we

@@ -46,10 +46,15 @@ func newStreamSocket(c *Conn) *socket {
 
 // Read implements net.Conn.
 func (s *socket) Read(b []byte) (int, error) {
+	c := s.c
+	c.endTurn()
 	s.into = b
-	n, err := s.c.await(s.try)
+	n, err := c.await(s.try)
 	s.into = nil
-	s.c.in.heard = s.c.in.heard || n > 0
+	if c.in.opening && n > 0 {
+		c.in.heard = true
+		err = c.takeTurn()
+	}
 	return n, err
 }
 
@@ -99,7 +104,8 @@ func (s *socket) SetWriteDeadline(time.Time) error { return nil }
 type StreamListener struct {
 	Addr netip.AddrPort
 	// TLS is the configuration of connections under TLS; nil: in the clear. For
-	// certificates that change it has GetCertificate or GetConfigForClient.
+	// certificates that change it has GetCertificate or GetConfigForClient, which must
+	// not wait for anything: other handshakes wait for them.
 	TLS *tls.Config
 	// WebSocket is that of SIP over WebSocket; nil: SIP on the stream itself.
 	WebSocket *WebSocket

@@ -230,9 +230,9 @@ func (t *TCP) start(c *Conn) bool {
 	}
 	t.conns.add(c)
 	if c.layer != nil && c.listener >= 0 && !c.exempt {
-		if oldest := t.shaking.add(c); oldest != nil {
+		if silent := t.shaking.add(c); silent != nil {
 			t.counters.crowdedOut.Add(1)
-			oldest.Close(errCrowdedOut)
+			silent.Close(errCrowdedOut)
 		}
 	}
 	t.open.Add(1)

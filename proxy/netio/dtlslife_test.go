@@ -353,14 +353,15 @@ func TestDTLSCertificates(t *testing.T) {
 			_, err := st.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: trunkPool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 			return err
 		}}
-	h, d, _ := runEcho(t, netio.DTLSConfig{TLS: &tls.Config{
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return inForce, nil },
-	}})
+	h := newStream()
 	names := make(chan string, 10)
 	h.onMessage = func(c *netio.Conn, msg []byte) {
 		names <- c.TLS().PeerCertificates[0].DNSNames[0]
 		sendBack(c, msg)
 	}
+	d, _ := runDTLS(t, netio.DTLSConfig{TLS: &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return inForce, nil },
+	}}, h)
 	for name, pool := range map[string]*x509.CertPool{"one.example": onePool, "two.example": twoPool} {
 		c := dialDTLS(t, newWire(t, "", d.LocalAddr(0)), &tls.Config{RootCAs: pool, ServerName: name}, dtls.WithCertificates(trunk))
 		exchange(t, c, name)

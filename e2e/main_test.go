@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -89,14 +90,12 @@ func (s *site) start(t *testing.T, cfg lab.Config) {
 
 // wire is a transport under test.
 type wire struct {
-	tcp, v6 bool
+	over phone.Transport
+	v6   bool
 }
 
 func (w wire) String() string {
-	name := "udp"
-	if w.tcp {
-		name = "tcp"
-	}
+	name := strings.ToLower(w.over.String())
 	if w.v6 {
 		name += "6"
 	}
@@ -122,7 +121,7 @@ func (s *site) phoneWith(t *testing.T, w wire, cfg phone.Config, n int) *phone.P
 		cfg.Net = s.WAN
 	}
 	if !cfg.Proxy.IsValid() {
-		cfg.Proxy = s.proxy(w.v6)
+		cfg.Proxy = netip.AddrPortFrom(s.proxy(w.v6).Addr(), w.over.Port())
 	}
 	if !cfg.Local.IsValid() {
 		a := lab.Phone(n)
@@ -131,7 +130,7 @@ func (s *site) phoneWith(t *testing.T, w wire, cfg phone.Config, n int) *phone.P
 		}
 		cfg.Local = netip.AddrPortFrom(a, 0)
 	}
-	cfg.TCP = w.tcp
+	cfg.Transport = w.over
 	p, err := phone.New(cfg)
 	if err != nil {
 		t.Fatal(err)

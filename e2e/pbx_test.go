@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"sipward/e2e/lab"
+	"sipward/e2e/phone"
 )
 
 var (
 	udp  = wire{}
-	tcp  = wire{tcp: true}
+	tcp  = wire{over: phone.TCP}
 	udp6 = wire{v6: true}
-	tcp6 = wire{tcp: true, v6: true}
+	tcp6 = wire{over: phone.TCP, v6: true}
 )
 
 // TestAsterisk runs everything that concerns one PBX against an unmodified Asterisk.

@@ -141,7 +141,7 @@ func (s *site) attackerTo(t *testing.T, w wire, a netip.Addr, to netip.AddrPort)
 	t.Helper()
 	at := &attacker{site: s, wire: w, id: fmt.Sprintf("%x", time.Now().UnixNano()),
 		answers: map[string]int{}, raw: map[string][]byte{}, count: map[int]int{}, closed: make(chan struct{})}
-	if w.tcp {
+	if w.over.Connected() {
 		c, err := s.WAN.DialTCP(netip.AddrPortFrom(a, 0), to, patience)
 		if err != nil {
 			t.Fatal(err)
@@ -228,7 +228,7 @@ func (a *attacker) answer(id string) []byte {
 // letter is a request of a new transaction, that looks like an ordinary phone's, and its Call-ID.
 func (a *attacker) letter(method, uri, user string, extra ...string) ([]byte, string) {
 	a.n++
-	return letter(method, uri, user, a.site.pbx.Domain(), a.local, a.wire.tcp, fmt.Sprintf("%s-%d", a.id, a.n), extra...)
+	return letter(method, uri, user, a.site.pbx.Domain(), a.local, a.wire.over.Connected(), fmt.Sprintf("%s-%d", a.id, a.n), extra...)
 }
 
 func letter(method, uri, user, domain string, from netip.AddrPort, tcp bool, id string, extra ...string) ([]byte, string) {
@@ -264,7 +264,7 @@ func (a *attacker) ask(t *testing.T, b []byte, id string) []byte {
 		if answer = a.answer(id); answer != nil {
 			return nil
 		}
-		if next.IsZero() || !a.wire.tcp && time.Now().After(next) {
+		if next.IsZero() || !a.wire.over.Connected() && time.Now().After(next) {
 			next = time.Now().Add(time.Second)
 			if err := a.write(b); err != nil {
 				return err

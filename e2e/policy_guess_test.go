@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sipward/e2e/lab"
+	"sipward/e2e/phone"
 )
 
 // hits is how many failures a source has here.
@@ -101,10 +102,10 @@ func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
 func (s *site) testSIPpGuesses(t *testing.T, w wire, from netip.Addr) {
 	before := s.seen(t, "REGISTER")
 	p := s.StartSIPp(t, lab.SIPpConfig{Name: "guess", Scenario: "testdata/sipp/guess.xml", Local: netip.AddrPortFrom(from, 5080), Remote: s.proxy(false),
-		TCP: w.tcp, Calls: 40, Rate: 50, Users: []string{"1001"}, Domain: s.pbx.Domain(), Args: []string{"-l", "1"}})
+		TCP: w.over == phone.TCP, Calls: 40, Rate: 50, Users: []string{"1001"}, Domain: s.pbx.Domain(), Args: []string{"-l", "1"}})
 	s.isBanned(t, from)
 	drops := s.reasons(t, "ban")
-	if w.tcp {
+	if w.over.Connected() {
 		s.refused(t, from)
 	} else {
 		s.counted(t, drops, 1, "ban") // it does not give up
@@ -119,7 +120,7 @@ func (s *site) testSIPpGuesses(t *testing.T, w wire, from netip.Addr) {
 func (s *site) stays(t *testing.T, a *attacker, registers int) {
 	t.Helper()
 	const more = 50
-	if a.wire.tcp {
+	if a.wire.over.Connected() {
 		a.isClosed(t)
 		s.refused(t, a.local.Addr())
 	} else {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sipward/e2e/lab"
+	"sipward/e2e/phone"
 )
 
 // TestPolicyIPv6: whoever guesses is banned by his /64, and by no more; over a link-local address, too.
@@ -23,7 +24,7 @@ func TestPolicyIPv6(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, w := range []wire{{v6: true}, {v6: true, tcp: true}} {
+	for i, w := range []wire{{v6: true}, {v6: true, over: phone.TCP}} {
 		t.Run(w.String(), func(t *testing.T) {
 			if i > 0 {
 				s.unban(t, guilty+":1")
@@ -32,7 +33,7 @@ func TestPolicyIPv6(t *testing.T) {
 			if b := s.banOf(t, netip.MustParseAddr(guilty+":2")); b == nil || b.Prefix != guilty+":/64" {
 				t.Errorf("the ban of the /64 is %+v", b)
 			}
-			if w.tcp {
+			if w.over.Connected() {
 				s.refused(t, netip.MustParseAddr(guilty+":2"))
 			} else {
 				s.stays(t, s.attacker(t, w, netip.MustParseAddr(guilty+":2")), s.seen(t, "REGISTER"))
@@ -40,7 +41,7 @@ func TestPolicyIPv6(t *testing.T) {
 			s.attacker(t, w, netip.MustParseAddr(innocent+":1")).challenge(t, "1002")
 		})
 	}
-	for _, w := range []wire{{v6: true}, {v6: true, tcp: true}} {
+	for _, w := range []wire{{v6: true}, {v6: true, over: phone.TCP}} {
 		t.Run("link-local-"+w.String(), func(t *testing.T) { s.testLinkLocal(t, w) })
 	}
 }
@@ -48,7 +49,7 @@ func TestPolicyIPv6(t *testing.T) {
 // testLinkLocal: the zone of a link-local address is the way of the answer, and no part of what lists and bans know.
 func (s *site) testLinkLocal(t *testing.T, w wire) {
 	const port = 5062
-	if !w.tcp {
+	if !w.over.Connected() {
 		for _, transport := range []string{"udp", "tcp"} {
 			s.sipward.Edit(t, fmt.Sprintf(`"%s://[2001:db8:1::1]:5060"`, transport), fmt.Sprintf(`"%s://[::]:%d"`, transport, port))
 		}
@@ -63,7 +64,7 @@ func (s *site) testLinkLocal(t *testing.T, w wire) {
 	if b := s.isBanned(t, from); b.Prefix != "fe80::/64" || b.Guard != "register" || !b.Proven {
 		t.Errorf("the ban is %+v", b)
 	}
-	if w.tcp {
+	if w.over.Connected() {
 		a.isClosed(t)
 		s.refusedAt(t, from.WithZone(zone), netip.AddrPortFrom(at.WithZone(zone), port))
 	}
@@ -75,7 +76,7 @@ func (s *site) testLinkLocal(t *testing.T, w wire) {
 		t.Errorf("explain does not show what he has done:\n%s", text)
 	}
 	s.unban(t, from.String())
-	if w.tcp {
+	if w.over.Connected() {
 		return
 	}
 	if _, err := s.sipward.CLI("deny", from.String()); err != nil {

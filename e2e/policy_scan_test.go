@@ -45,7 +45,7 @@ func (s *site) testAccountScan(t *testing.T, w wire, from netip.Addr) {
 	a := s.attacker(t, w, from)
 	ids := a.scan("REGISTER", 200, 400)
 	b := s.isBanned(t, from)
-	if b.Guard != "enumeration" || b.Proven != w.tcp {
+	if b.Guard != "enumeration" || b.Proven != w.over.Connected() {
 		t.Errorf("the ban is %+v", b)
 	}
 	// 15 accounts, a hundred more for phones that all come at once, and those in flight.
@@ -59,7 +59,7 @@ func (s *site) testOptionsScan(t *testing.T, w wire, from netip.Addr) {
 	a := s.attacker(t, w, from)
 	ids := a.scan("OPTIONS", 20, 100)
 	b := s.isBanned(t, from)
-	if b.Guard != "enumeration" || b.Proven != w.tcp {
+	if b.Guard != "enumeration" || b.Proven != w.over.Connected() {
 		t.Errorf("the ban is %+v", b)
 	}
 	// 15 that are two seconds old, and 40 in those seconds.
@@ -77,10 +77,10 @@ func (s *site) testFriendlyScanner(t *testing.T, w wire, from netip.Addr) {
 		t.Fatal(err)
 	}
 	ban := s.isBanned(t, from)
-	if ban.Guard != "scanner" || ban.Proven != w.tcp {
+	if ban.Guard != "scanner" || ban.Proven != w.over.Connected() {
 		t.Errorf("the ban is %+v", ban)
 	}
-	if w.tcp {
+	if w.over.Connected() {
 		a.isClosed(t)
 	}
 	if n := s.seen(t, "INFO"); n != 0 {

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,10 +71,7 @@ func (s *site) testRegister(t *testing.T, w wire) {
 func (s *site) testContacts(t *testing.T, w wire) {
 	a := s.phone(t, w, "1008", 1)
 	port := 41000
-	transport := ";transport=udp"
-	if w.tcp {
-		transport = ";transport=tcp"
-	}
+	transport := cmp.Or(w.over.Param(), ";transport=udp")
 	// Asterisk would write the escape of a character that needs none, %41 say, in the clear.
 	odd := fmt.Sprintf("sip:1008@%v:%d%s;ob;x-line=%%20b;line=7f3a", lab.Phone(2), port, transport)
 	b := s.phoneWith(t, w, phone.Config{User: "1008", Contact: odd}, 2)
@@ -109,7 +107,7 @@ func (s *site) testOneAddress(t *testing.T, w wire) {
 			t.Fatalf("%s got the text %q", to.AoR(), got)
 		}
 	}
-	if !w.tcp { // what came to a phone came to its own port, or the sockets would not have received it
+	if !w.over.Connected() { // what came to a phone came to its own port, or the sockets would not have received it
 		return
 	}
 	if a.Local() == b.Local() {

@@ -15,7 +15,7 @@ func (s *site) testRestart(t *testing.T, w wire) {
 	if direct {
 		t.Skip("there is no sipward to restart")
 	}
-	if w.tcp {
+	if w.over.Connected() {
 		s.testRestartTCP(t)
 		return
 	}

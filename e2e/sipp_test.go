@@ -19,7 +19,7 @@ const sippCalls = 20
 func (s *site) testSIPp(t *testing.T, w wire) {
 	at := func(n int, port uint16) netip.AddrPort { return netip.AddrPortFrom(lab.Phone(n), port) }
 	callee := at(20, 5080)
-	if w.tcp {
+	if w.over.Connected() {
 		s.answerAll(t, s.registered(t, w, "1005", 20))
 	} else {
 		s.StartSIPp(t, lab.SIPpConfig{Name: "register", Scenario: "testdata/sipp/register.xml", Local: callee, Remote: s.proxy(w.v6),
@@ -31,10 +31,10 @@ func (s *site) testSIPp(t *testing.T, w wire) {
 		}()
 	}
 	var answering *lab.SIPp
-	if !w.tcp {
+	if !w.over.Connected() {
 		answering = s.StartSIPp(t, lab.SIPpConfig{Name: "callee", Scenario: "testdata/sipp/callee.xml", Local: callee, Remote: s.proxy(w.v6), Calls: sippCalls})
 	}
-	calling := s.StartSIPp(t, lab.SIPpConfig{Name: "caller", Scenario: "testdata/sipp/caller.xml", Local: at(21, 5090), Remote: s.proxy(w.v6), TCP: w.tcp,
+	calling := s.StartSIPp(t, lab.SIPpConfig{Name: "caller", Scenario: "testdata/sipp/caller.xml", Local: at(21, 5090), Remote: s.proxy(w.v6), TCP: w.over == phone.TCP,
 		Calls: sippCalls, Rate: 10, Users: []string{"1001"}, Called: "1005", Domain: s.pbx.Domain()})
 	calling.Wait(t, 40*time.Second)
 	if answering != nil {

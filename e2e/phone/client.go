@@ -38,11 +38,9 @@ func (p *Phone) transact(req *Request, to netip.AddrPort) (*client, error) {
 
 // via is a Via of the phone with that branch.
 func (p *Phone) via(branch string) string {
-	transport := "UDP"
-	if p.cfg.TCP {
-		transport = "TCP"
-	}
-	return fmt.Sprintf("SIP/2.0/%s %s;rport;branch=%s", transport, p.Local(), branch)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprintf("SIP/2.0/%s %s;rport;branch=%s", p.cfg.Transport, p.host, branch)
 }
 
 // transactAs is transact with a given branch: a CANCEL has that of what it cancels.
@@ -53,7 +51,7 @@ func (p *Phone) transactAs(req *Request, to netip.AddrPort, branch, via string) 
 	p.clients[branch+" "+req.Method] = c
 	p.mu.Unlock()
 	// Over UDP an error is the ICMP refusal of an earlier datagram, which retransmission repairs.
-	if err := p.write(c.wire, to); err != nil && p.cfg.TCP {
+	if err := p.write(c.wire, to); err != nil && p.cfg.Transport.Connected() {
 		return nil, fmt.Errorf("send %s: %w", req.Method, err)
 	}
 	p.readers.Add(1)
@@ -70,7 +68,7 @@ func (c *client) retransmit() {
 	defer deadline.Stop()
 	for {
 		var again <-chan time.Time
-		if !c.phone.cfg.TCP {
+		if !c.phone.cfg.Transport.Reliable() {
 			again = time.After(wait)
 		}
 		select {
@@ -207,10 +205,10 @@ func (p *Phone) final(ctx context.Context, req *Request, to netip.AddrPort) (*Re
 // §12.2.1.1).
 func (p *Phone) destination(req *Request) (netip.AddrPort, error) {
 	if route := req.Get("Route"); route != "" {
-		return hop(AddressURI(splitList(route)[0]))
+		return p.hop(AddressURI(splitList(route)[0]))
 	}
 	if Param(req.Get("To"), "tag") != "" {
-		return hop(req.URI)
+		return p.hop(req.URI)
 	}
 	return p.cfg.Proxy, nil
 }

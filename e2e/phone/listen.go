@@ -115,7 +115,6 @@ func (s *listenSocket) receive() ([]byte, netip.AddrPort, error) {
 }
 
 func (s *listenSocket) local() netip.AddrPort { return s.l.Addr().(*net.TCPAddr).AddrPort() }
-func (s *listenSocket) reliable() bool        { return true }
 
 func (s *listenSocket) close() {
 	s.mu.Lock()

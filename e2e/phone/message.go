@@ -214,8 +214,8 @@ func Param(v, name string) string {
 	return ""
 }
 
-// hop is where a request with that URI on top goes: its numeric host, and its port or 5060.
-func hop(uri string) (netip.AddrPort, error) {
+// hop is where a request with that URI on top goes: its numeric host, and its port or that of the phone's transport.
+func (p *Phone) hop(uri string) (netip.AddrPort, error) {
 	var u sip.Uri
 	if err := sip.ParseUri(uri, &u); err != nil {
 		return netip.AddrPort{}, fmt.Errorf("read URI %q: %w", uri, err)
@@ -224,11 +224,11 @@ func hop(uri string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("route to %q: a phone in a test wants numeric hosts: %w", uri, err)
 	}
-	port := u.Port
+	port := uint16(u.Port)
 	if port == 0 {
-		port = 5060
+		port = p.cfg.Transport.Port()
 	}
-	return netip.AddrPortFrom(addr, uint16(port)), nil
+	return netip.AddrPortFrom(addr, port), nil
 }
 
 // URIHost writes an address as the host of a SIP URI.

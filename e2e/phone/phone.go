@@ -1,9 +1,9 @@
 package phone
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,10 +27,13 @@ type Config struct {
 	Domain   string         // host part of its address of record
 	Proxy    netip.AddrPort // everything outside a dialog goes there
 	Local    netip.AddrPort // its own address; port 0: any
-	TCP      bool
-	Listen   bool          // with TCP: it waits at Local to be called, as a carrier does, and has no connection to the proxy
-	Contact  string        // its contact URI; empty: made from its user and socket
-	T1       time.Duration // 0: DefaultT1
+	Listen   bool           // with TCP: it waits at Local to be called, as a carrier does, and has no connection to the proxy
+	Contact  string         // its contact URI; empty: made from its user and socket
+	T1       time.Duration  // 0: DefaultT1
+
+	Transport Transport
+	TLS       *tls.Config // whom it trusts over TLS, WSS and DTLS, and its own certificate
+	Origin    string      // of the web page, over WS and WSS; empty: it is no browser, and sends none
 }
 
 // Phone is one user agent on one socket.
@@ -44,6 +47,7 @@ type Phone struct {
 	clients  map[string]*client
 	servers  map[string]*server
 	calls    map[string]*Call // by Call-ID and local tag
+	host     string           // in Via, and in its contact
 	contact  string
 	seq      uint32
 	regID    string
@@ -84,18 +88,18 @@ func token(n int) string {
 func (p *Phone) open() error {
 	var s socket
 	switch {
-	case p.cfg.TCP && p.cfg.Listen:
+	case p.cfg.Listen && p.cfg.Transport == TCP:
 		l, err := listenTCP(p.cfg.Net, p.cfg.Local)
 		if err != nil {
 			return fmt.Errorf("open phone %s: %w", p.cfg.User, err)
 		}
 		s = l
-	case p.cfg.TCP:
-		c, err := p.cfg.Net.DialTCP(p.cfg.Local, p.cfg.Proxy, 5*time.Second)
+	case p.cfg.Transport.Connected():
+		c, err := dial(&p.cfg)
 		if err != nil {
 			return fmt.Errorf("connect phone %s: %w", p.cfg.User, err)
 		}
-		s = &tcpSocket{conn: c, r: bufio.NewReader(c)}
+		s = c
 	default:
 		c, err := p.cfg.Net.ListenUDP(p.cfg.Local)
 		if err != nil {
@@ -106,12 +110,12 @@ func (p *Phone) open() error {
 	}
 	lost := make(chan struct{})
 	p.mu.Lock()
-	p.sock, p.lost, p.contact = s, lost, p.cfg.Contact
+	p.sock, p.lost, p.host, p.contact = s, lost, s.local().String(), p.cfg.Contact
+	if p.cfg.Transport.browser() {
+		p.host = p.id + ".invalid" // RFC 7118 §5.2
+	}
 	if p.contact == "" {
-		p.contact = fmt.Sprintf("sip:%s@%s", p.cfg.User, s.local())
-		if p.cfg.TCP {
-			p.contact += ";transport=tcp"
-		}
+		p.contact = "sip:" + p.cfg.User + "@" + p.host + p.cfg.Transport.Param()
 	}
 	p.mu.Unlock()
 	p.readers.Add(1)
@@ -222,12 +226,6 @@ func (p *Phone) write(b []byte, to netip.AddrPort) error {
 		return err
 	}
 	return nil
-}
-
-func (p *Phone) reliable() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.sock.reliable()
 }
 
 // note adds to the trace, which keeps the last messages.

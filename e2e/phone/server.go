@@ -141,7 +141,7 @@ func (t *server) respond(code int, reason string, extra []Header, body []byte) {
 	t.last, t.final = []byte(b.String()), code >= 200
 	t.mu.Unlock()
 	t.repeat()
-	if t.req.Method() == "INVITE" && code >= 200 && (code < 300 || !t.phone.reliable()) {
+	if t.req.Method() == "INVITE" && code >= 200 && (code < 300 || !t.phone.cfg.Transport.Reliable()) {
 		t.phone.readers.Add(1)
 		go t.untilACK()
 	}
@@ -173,12 +173,12 @@ func (t *server) repeat() {
 // back is where a response goes (§18.2.2, RFC 3581): the source if rport asks for it, else the address in Via.
 func (t *server) back() netip.AddrPort {
 	via := t.req.Value("Via")
-	if t.phone.cfg.TCP || strings.Contains(via, ";rport") {
+	if t.phone.cfg.Transport.Connected() || strings.Contains(via, ";rport") {
 		return t.req.Source
 	}
 	_, sentBy, _ := strings.Cut(via, " ")
 	sentBy, _, _ = strings.Cut(sentBy, ";")
-	to, err := hop("sip:" + strings.TrimSpace(sentBy))
+	to, err := t.phone.hop("sip:" + strings.TrimSpace(sentBy))
 	if err != nil {
 		return t.req.Source
 	}

@@ -50,7 +50,6 @@ type socket interface {
 	send(b []byte, to netip.AddrPort) error
 	receive() ([]byte, netip.AddrPort, error) // one whole message; an error ends the socket
 	local() netip.AddrPort
-	reliable() bool
 	close()
 }
 
@@ -79,33 +78,7 @@ func (s *udpSocket) receive() ([]byte, netip.AddrPort, error) {
 }
 
 func (s *udpSocket) local() netip.AddrPort { return s.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
-func (s *udpSocket) reliable() bool        { return false }
 func (s *udpSocket) close()                { _ = s.conn.Close() }
-
-type tcpSocket struct {
-	conn *net.TCPConn
-	r    *bufio.Reader
-}
-
-// errElsewhere: a phone on TCP has one connection, to its proxy. A route that leads elsewhere is a finding.
-var errElsewhere = errors.New("phone: the route leads away from the connection")
-
-func (s *tcpSocket) send(b []byte, to netip.AddrPort) error {
-	if remote := s.conn.RemoteAddr().(*net.TCPAddr).AddrPort(); remote != to {
-		return fmt.Errorf("%w: connected to %v, routed to %v", errElsewhere, remote, to)
-	}
-	_, err := s.conn.Write(b)
-	return err
-}
-
-func (s *tcpSocket) receive() ([]byte, netip.AddrPort, error) {
-	b, err := ReadMessage(s.r)
-	return b, s.conn.RemoteAddr().(*net.TCPAddr).AddrPort(), err
-}
-
-func (s *tcpSocket) local() netip.AddrPort { return s.conn.LocalAddr().(*net.TCPAddr).AddrPort() }
-func (s *tcpSocket) reliable() bool        { return true }
-func (s *tcpSocket) close()                { _ = s.conn.Close() }
 
 // ReadMessage reads one message from a stream, by its Content-Length (RFC 3261 §18.3), past any keep-alives.
 func ReadMessage(r *bufio.Reader) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -298,6 +299,24 @@ func TestCommandFails(t *testing.T) {
 	})
 	n := start(t, t.TempDir(), settings(notify.Channel{Type: notify.Command, Run: []string{dir + "/none"}}))
 	if _, err := n.Test(t.Context(), "ops"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestCommandLeavesChild: a program that has ended well has taken the event, whoever of its
+// children still has its output. It is not run again.
+func TestCommandLeavesChild(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, t.TempDir(), settings(notify.Channel{Type: notify.Command, Run: []string{script(t, `sleep 300 & echo $! >>"$1"; exit 0`), dir + "/pids"}}))
+	t.Cleanup(func() {
+		pids, _ := os.ReadFile(dir + "/pids")
+		for pid := range strings.FieldsSeq(string(pids)) {
+			if number, err := strconv.Atoi(pid); err == nil {
+				syscall.Kill(number, syscall.SIGKILL)
+			}
+		}
+	})
+	if _, err := n.Test(t.Context(), "ops"); err != nil {
 		t.Error(err)
 	}
 }

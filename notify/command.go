@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -30,11 +31,13 @@ func (p *command) send(ctx context.Context, d *delivery) error {
 	cmd.Stdin = bytes.NewReader(append(input, '\n'))
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr = said, said
-	// Its children end with it.
+	// Its children are killed with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
+	// After ErrWaitDelay the program has done its work and left a child behind that holds
+	// its output: to run it again would only leave another.
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		if text := strings.TrimSpace(string(said.text)); text != "" {
 			return fmt.Errorf("%s: %w: %s", p.c.Run[0], err, text)
 		}

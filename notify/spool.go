@@ -45,6 +45,7 @@ func (s *spool) open() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
+	removeUnfinished(s.dir)
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
@@ -52,10 +53,6 @@ func (s *spool) open() error {
 	var bad []error
 	for _, f := range files {
 		path := filepath.Join(s.dir, f.Name())
-		if strings.HasPrefix(f.Name(), ".new-") {
-			os.Remove(path) // a crash was in the middle of it
-			continue
-		}
 		if !strings.HasSuffix(f.Name(), suffix) {
 			continue
 		}

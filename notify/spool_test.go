@@ -154,6 +154,26 @@ func TestSpoolKeeps(t *testing.T) {
 	})
 }
 
+// TestUnfinishedFiles: what a crash leaves half written does not pile up.
+func TestUnfinishedFiles(t *testing.T) {
+	dir := t.TempDir()
+	left := []string{filepath.Join(dir, ".new-1234"), filepath.Join(dir, "ops", ".new-5678")}
+	if err := os.Mkdir(filepath.Join(dir, "ops"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range left {
+		if err := os.WriteFile(f, []byte("[{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(t, dir, settings(notify.Channel{Type: notify.Command, Run: []string{script(t, "exit 0")}}))
+	for _, f := range left {
+		if _, err := os.Stat(f); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", f, err)
+		}
+	}
+}
+
 // A file that is damaged is put aside and said; the others are sent.
 func TestSpoolDamaged(t *testing.T) {
 	r := newReceiver(t, "")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,7 @@ const saveEvery = 10 * time.Second
 // loadAttacks reads the attacks that went on when the last Notifier ended, however it
 // did. With an error there are none.
 func loadAttacks(path string, now time.Time) (*attacks, error) {
+	removeUnfinished(filepath.Dir(path))
 	s := &attacks{path: path, open: map[key]*attack{}, bySource: map[netip.Prefix][]*attack{}, cfg: &Settings{}, saved: now}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,10 +65,23 @@ func (s *attacks) save(now bool) error {
 	return nil
 }
 
+// unfinished begins the names of files that are being written.
+const unfinished = ".new-"
+
+// removeUnfinished removes what writeFile had to leave in a folder because of a crash.
+func removeUnfinished(dir string) {
+	files, _ := os.ReadDir(dir) // what cannot be read now is removed another time
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), unfinished) {
+			os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
+}
+
 // writeFile replaces a file, whole or not at all, and durably.
 func writeFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(dir, unfinished+"*")
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (s *Server) listenTCP(a netip.AddrPort) (net.Listener, error) {
 }
 
 // SetAccess replaces who may come in over TCP. Sessions of tokens that are no longer known
-// end, streams of events that are open do not.
+// end, and so do streams of events that are open.
 func (s *Server) SetAccess(a *Access) { s.access.Store(a) }
 
 // Addrs returns the TCP addresses that are listened on.

@@ -70,6 +70,7 @@ const (
 	streamTick       = 200 * time.Millisecond
 	streamMessages   = 40 // in a tick
 	streamHeartbeat  = 15 * time.Second
+	streamCheck      = time.Second // of whether the reader may still read
 	streamWriteLimit = 10 * time.Second
 )
 
@@ -97,8 +98,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	st.bans = s.cfg.Bans.Subscribe(streamBans)
 	defer st.bans.Close()
 	st.comment("these are the events")
-	tick := time.NewTicker(streamTick)
+	tick, check := time.NewTicker(streamTick), time.NewTicker(streamCheck)
 	defer tick.Stop()
+	defer check.Stop()
 	for st.err == nil {
 		select {
 		case <-r.Context().Done():
@@ -110,6 +112,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 				return nil
 			}
 			st.ban(c)
+		case <-check.C:
+			if !s.gate.still(r) {
+				return nil
+			}
 		case now := <-tick.C:
 			st.collect()
 			if now.Sub(st.wrote) > streamHeartbeat {

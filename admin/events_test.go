@@ -21,14 +21,21 @@ type reader struct {
 	res *http.Response
 }
 
-// follow opens a stream and waits until it is subscribed.
-func (s *site) follow(t *testing.T, path string) *reader {
+// follow opens a stream, with the read token unless there are headers, and waits until it is
+// subscribed.
+func (s *site) follow(t *testing.T, path string, headers ...string) *reader {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.addr+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+s.read)
+	if len(headers) == 0 {
+		headers = []string{bearer(s.read)}
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
 	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -163,4 +170,51 @@ func TestStreamsEnd(t *testing.T) {
 	bus.Publish(&event.Event{Reason: policy.ReasonPass})
 	var m admin.Event
 	r.next(t, "message", &m)
+}
+
+// TestStreamsEndWithTheirToken: who may no longer read sees nothing more; others do.
+func TestStreamsEndWithTheirToken(t *testing.T) {
+	var bus *event.Bus
+	var known admin.AccessConfig
+	s := newSite(t, &backend{}, func(c *admin.Config, a *admin.AccessConfig) { bus, known = c.Events, *a })
+	log := func() string {
+		res, answer := s.send(t, "POST", "/v1/session", "", bearer(s.write))
+		if res.StatusCode != 200 {
+			t.Fatal(res.Status, answer)
+		}
+		return "Cookie: " + res.Cookies()[0].Name + "=" + res.Cookies()[0].Value
+	}
+	out, in := log(), log()
+	byToken, loggedOut, loggedIn := s.follow(t, "/v1/events"), s.follow(t, "/v1/events", out), s.follow(t, "/v1/events", in)
+	ends := func(what string, r *reader) {
+		t.Helper()
+		deadline := time.After(15 * time.Second)
+		for {
+			select {
+			case _, ok := <-r.got:
+				if !ok {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%s: the stream goes on", what)
+			}
+		}
+	}
+	if res, answer := s.send(t, "DELETE", "/v1/session", "", out, "Origin: http://"+s.addr); res.StatusCode != 200 {
+		t.Fatal(res.Status, answer)
+	}
+	ends("logged out", loggedOut)
+	next, err := admin.NewAccess(admin.AccessConfig{Tokens: known.Tokens[1:]}) // the write token
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetAccess(next)
+	ends("the token is gone", byToken)
+	for range 10 { // wrong tokens from the same address change nothing for who is in
+		s.send(t, "GET", "/v1/status", "", bearer("wrong"))
+	}
+	<-time.After(2 * time.Second) // longer than what it takes to be looked at
+	bus.Publish(&event.Event{Reason: policy.ReasonPass})
+	var m admin.Event
+	loggedIn.next(t, "message", &m)
 }

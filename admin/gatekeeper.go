@@ -89,23 +89,38 @@ func (g *gatekeeper) identify(r *http.Request, access *Access) (Caller, bool, er
 		return Caller{}, false, fmt.Errorf("read the address of a client: %w", err)
 	}
 	addr, now := source.Addr().Unmap(), time.Now()
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		t, ok := g.sessions.find(r, access, now)
-		return Caller{Role: t.Role, Token: t.Name, Source: addr}, ok, nil
-	}
-	if g.wrong.Count(addr, now.UnixNano(), wrongTokensPeriod) >= wrongTokens {
+	bears := r.Header.Get("Authorization") != ""
+	if bears && g.wrong.Count(addr, now.UnixNano(), wrongTokensPeriod) >= wrongTokens {
 		return Caller{}, false, &Refusal{http.StatusTooManyRequests, fmt.Sprintf("too many wrong tokens came from %s; wait a minute", addr)}
 	}
-	scheme, token, _ := strings.Cut(header, " ")
-	t, ok := access.find(sha256.Sum256([]byte(strings.TrimSpace(token))))
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
+	t, ok := g.token(r, access, now)
+	if bears && !ok {
 		if g.wrong.Add(addr, now.UnixNano(), wrongTokensPeriod) == wrongTokens {
 			g.s.cfg.Log.Warn("too many wrong tokens; the source is refused for a minute", "source", addr)
 		}
 		return Caller{}, false, &Refusal{http.StatusUnauthorized, "the token is not known; `sipward token new` makes one, and `sipward reload` puts it in force"}
 	}
-	return Caller{Role: t.Role, Token: t.Name, Source: addr}, true, nil
+	return Caller{Role: t.Role, Token: t.Name, Source: addr}, ok, nil
+}
+
+// token returns the token that a request carries, or that its session stands for.
+func (g *gatekeeper) token(r *http.Request, access *Access, now time.Time) (Token, bool) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return g.sessions.find(r, access, now)
+	}
+	scheme, token, _ := strings.Cut(header, " ")
+	t, ok := access.find(sha256.Sum256([]byte(strings.TrimSpace(token))))
+	return t, ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// still says whether who was let in may go on.
+func (g *gatekeeper) still(r *http.Request) bool {
+	if c, ok := CallerOf(r); ok && c.Peer != nil {
+		return true
+	}
+	t, ok := g.token(r, g.s.access.Load(), time.Now())
+	return ok && t.Role >= Read
 }
 
 // allow says why a caller may not do what needs a role.

@@ -323,6 +323,25 @@ func TestConnectionCaps(t *testing.T) {
 	}
 }
 
+// TestConnectionCapsBySource: whoever has one IPv6 address has its whole /64.
+func TestConnectionCapsBySource(t *testing.T) {
+	enter := admin.Enter()
+	entered := 0
+	for i := range 200 {
+		if enter(netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: byte(i)})) {
+			entered++
+		}
+	}
+	if entered != 64 {
+		t.Errorf("one source holds %d connections, want 64", entered)
+	}
+	for _, a := range []string{"2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"} {
+		if !enter(netip.MustParseAddr(a)) {
+			t.Errorf("%s is kept out", a)
+		}
+	}
+}
+
 // TestTLS: names are those of the certificate, which is replaced while connections go on;
 // without one only loopback addresses are listened on.
 func TestTLS(t *testing.T) {

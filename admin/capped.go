@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"sipward/policy/rate"
 )
 
 // Caps of the connections of one TCP listener. Those without a token are closed after an
@@ -20,11 +22,11 @@ type capped struct {
 
 	mu      sync.Mutex
 	total   int
-	sources map[netip.Addr]int
+	sources map[netip.Prefix]int
 }
 
 func newCapped(l net.Listener) *capped {
-	return &capped{Listener: l, sources: map[netip.Addr]int{}}
+	return &capped{Listener: l, sources: map[netip.Prefix]int{}}
 }
 
 // Accept implements net.Listener.
@@ -42,7 +44,15 @@ func (l *capped) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *capped) enter(a netip.Addr) bool {
+// sourceOf returns who an address belongs to: a host commonly holds a whole IPv6 /64.
+func sourceOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	p, _ := a.Prefix(min(a.BitLen(), rate.DefaultIPv6Bits)) // in range
+	return p
+}
+
+func (l *capped) enter(from netip.Addr) bool {
+	a := sourceOf(from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total >= maxConns || l.sources[a] >= maxConnsSource {
@@ -53,7 +63,8 @@ func (l *capped) enter(a netip.Addr) bool {
 	return true
 }
 
-func (l *capped) leave(a netip.Addr) {
+func (l *capped) leave(from netip.Addr) {
+	a := sourceOf(from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,6 +23,9 @@ func Families() map[string]string {
 	}
 	return all
 }
+
+// Enter counts a connection from an address in a listener's caps, and says whether it may stay.
+func Enter() func(netip.Addr) bool { return newCapped(nil).enter }
 
 // Requests lists every request as METHOD PATH.
 func Requests() []string {

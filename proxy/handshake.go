@@ -29,6 +29,9 @@ func (s *Server) HandshakeFailed(remote netip.AddrPort, listener int, err error)
 	ep := s.eps.conns[listener]
 	t.from = origin{face: face{ep: ep}, addr: remote, peer: remote, side: flow.Outside}
 	word, text, blame := s.explain(err)
+	if ep.transport == policy.DTLS {
+		blame = false // anybody can disturb it in another's name
+	}
 	switch {
 	case ep.inside && s.pool.Has(remote.Addr()):
 		t.from.side = flow.Inside

@@ -52,6 +52,7 @@ type association struct {
 	dtls   *dtls.Conn
 
 	established atomic.Bool
+	endTurn     func() // of computing a handshake; may be called again
 	plain       int // what of plainBudget is used; the listener's
 
 	inbox    chan inboxItem
@@ -88,7 +89,11 @@ func cookieOffset() (uintptr, error) {
 // not fit is lost, as it would be in the socket's queue.
 func (a *association) take(b []byte, from netip.AddrPort) {
 	buf := a.room(len(b))
-	out, plain := appendRecords(buf.b[:0], b, a.established.Load())
+	established := a.established.Load()
+	if !established {
+		a.l.d.conns.shaking.heard(a.c)
+	}
+	out, plain := appendRecords(buf.b[:0], b, established)
 	a.plain += plain
 	if len(out) == 0 || plain > 0 && a.plain > plainBudget {
 		a.l.d.buffers.put(buf)
@@ -149,6 +154,7 @@ func (a *association) WriteTo(b []byte, to net.Addr) (int, error) {
 		*(*[]byte)(unsafe.Add(unsafe.Pointer(a.dtls), a.l.d.cookieAt)) = a.cookie
 		return len(b), nil
 	}
+	a.endTurn()
 	shiftSequence(b, a.delta)
 	// An error is counted, and may pass.
 	_ = a.l.d.udp.WriteTo(a.l.index, b, netip.AddrPort(to.(peerAddr)), a.key.local)

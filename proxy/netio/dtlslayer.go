@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -140,6 +141,11 @@ func (l *dtlsLayer) handshake() error {
 	l.c.in.heard = true
 	ctx, cancel := context.WithTimeout(l.c.t.done, l.c.t.cfg.HandshakeTimeout)
 	defer cancel()
+	// Most of the computing comes before we first send something.
+	turns := l.c.t.shaking.turns
+	turns <- struct{}{}
+	l.a.endTurn = sync.OnceFunc(func() { <-turns })
+	defer l.a.endTurn()
 	var alert interface{ IsFatalOrCloseNotify() bool } // what has come, of errors that are not exported
 	switch err := l.a.dtls.HandshakeContext(ctx); {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -39,8 +39,9 @@ type browser struct {
 	broken   []string // errors of scripts, and what the page's policy forbade
 }
 
-// newBrowser starts one; the test is skipped where there is none.
-func newBrowser(t *testing.T) *browser {
+// newBrowser starts one; the test is skipped where there is none. flags are beside those
+// that every test needs.
+func newBrowser(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -49,8 +50,10 @@ func newBrowser(t *testing.T) *browser {
 		}
 		t.Skip("no chromium here (e2e/setup.sh installs it)")
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox,
+	// Chromium leaves folders where TMPDIR is, beside its profile.
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Env("TMPDIR="+t.TempDir()), chromedp.NoSandbox,
 		chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en"), chromedp.WindowSize(1280, 900))
+	opts = append(opts, flags...)
 	alloc, cancel := chromedp.NewExecAllocator(t.Context(), opts...)
 	ctx, cancelPage := chromedp.NewContext(alloc)
 	t.Cleanup(func() {
@@ -239,15 +242,15 @@ func startStage(t *testing.T) stage {
 }
 
 // guess has somebody guess the password of 1001 until he is no longer answered.
-func (s stage) guess(t *testing.T, from string) {
+func guess(t *testing.T, from string, edge netip.AddrPort) {
 	t.Helper()
-	p, err := phone.Listen(phone.Config{Local: netip.MustParseAddr(from), Server: s.edge, User: "1001", Password: "wrong"})
+	p, err := phone.Listen(phone.Config{Local: netip.MustParseAddr(from), Server: edge, User: "1001", Password: "wrong"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
 	for range 30 {
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // four times unanswered
 		_, err := p.Register(ctx, time.Minute)
 		cancel()
 		if err != nil {
@@ -302,7 +305,7 @@ func TestDashboard(t *testing.T) {
 
 	b.click("Bans")
 	b.shows("Nobody is banned.")
-	s.guess(t, "127.0.0.3")
+	guess(t, "127.0.0.3", s.edge)
 	b.shows("127.0.0.3") // nobody has touched the page
 	b.shows("left")
 	b.shot("bans")

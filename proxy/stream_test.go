@@ -310,8 +310,8 @@ func TestDrain(t *testing.T) {
 		phone.conn.Close()
 	}()
 	start := time.Now()
-	r.server.Drain(t.Context(), 5*time.Second)
-	if d := time.Since(start); d > 3*time.Second {
+	r.server.Drain(t.Context(), time.Minute)
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("draining took %v", d)
 	}
 	late, err := net.DialTimeout("tcp", r.tcp.String(), time.Second)

@@ -58,7 +58,7 @@ func TestTorture(t *testing.T) {
 			}
 			r.expectCount(want.reason, 1)
 			if want.status != 0 {
-				phone.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+				phone.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 				buf := make([]byte, 65535)
 				n, err := phone.conn.Read(buf)
 				if err != nil || !strings.HasPrefix(string(buf[:n]), fmt.Sprintf("SIP/2.0 %d ", want.status)) {

@@ -121,7 +121,7 @@ func TestPacketPathDoesNotWait(t *testing.T) {
 	bus := run(t, j)
 	took := publish(bus, 60)
 	show("the journal listens", took)
-	within(t, "all counted or lost", 10*time.Second, func() bool { h := j.Health(); return h.Events+h.LostEvents == uint64(len(took)) })
+	within(t, "all counted or lost", 30*time.Second, func() bool { h := j.Health(); return h.Events+h.LostEvents == uint64(len(took)) })
 	h := j.Health()
 	t.Logf("%d counted, %d of them without their source, %d lost, %d bytes", h.Events, h.Folded, h.LostEvents, h.Bytes)
 	if p := took[len(took)*99/100]; p > 20*time.Microsecond {

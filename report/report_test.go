@@ -272,7 +272,7 @@ func TestRunFollowsBansAndEvents(t *testing.T) {
 		bus := new(event.Bus)
 		done := make(chan error, 1)
 		go func() { done <- j.Run(ctx, bus, table) }()
-		within(t, "listening", 5*time.Second, bus.Active)
+		within(t, "listening", 30*time.Second, bus.Active)
 		acts := func() []report.Act {
 			q, _ := report.ParseQuery(url.Values{"last": {"1h"}, "acts": {"true"}}, time.Now().Add(time.Minute))
 			r, err := j.Ask(t.Context(), &q)
@@ -282,7 +282,7 @@ func TestRunFollowsBansAndEvents(t *testing.T) {
 			return r.Acts
 		}
 		if round == 0 {
-			within(t, "the ban of before", 5*time.Second, func() bool { return len(acts()) == 1 })
+			within(t, "the ban of before", 30*time.Second, func() bool { return len(acts()) == 1 })
 			add("192.0.2.2/32")
 			if _, err := table.Remove(netip.MustParsePrefix("192.0.2.2/32"), now); err != nil {
 				t.Fatal(err)
@@ -291,8 +291,8 @@ func TestRunFollowsBansAndEvents(t *testing.T) {
 			j.Notice(&policy.Notice{Time: now, Kind: policy.NoticeQuarantine, Reason: policy.ReasonQuarantine, Account: "alice", Text: "shut out"})
 			j.Notice(&policy.Notice{Time: now, Kind: policy.NoticeBan, Reason: policy.ReasonRegister}) // the table tells of it
 		}
-		within(t, "all acts", 5*time.Second, func() bool { return len(acts()) == 4 })
-		within(t, "the message", 5*time.Second, func() bool { return round > 0 || j.Health().Events == 1 })
+		within(t, "all acts", 30*time.Second, func() bool { return len(acts()) == 4 })
+		within(t, "the message", 30*time.Second, func() bool { return round > 0 || j.Health().Events == 1 })
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -312,7 +312,7 @@ func TestNoneIsMissing(t *testing.T) {
 	for range n {
 		bus.Publish(message(time.Now(), "192.0.2.1", "", policy.Drop, policy.ReasonBan))
 	}
-	within(t, "all counted or lost", 10*time.Second, func() bool { h := j.Health(); return h.Events+h.LostEvents == n })
+	within(t, "all counted or lost", 30*time.Second, func() bool { h := j.Health(); return h.Events+h.LostEvents == n })
 	if h := j.Health(); h.LostEvents > 0 {
 		q, err := report.ParseQuery(url.Values{"last": {"1h"}}, time.Now().Add(time.Minute))
 		if err != nil {

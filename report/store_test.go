@@ -159,7 +159,7 @@ func run(t testing.TB, j *report.Journal) *event.Bus {
 			t.Error(err)
 		}
 	})
-	within(t, "listening", 5*time.Second, bus.Active)
+	within(t, "listening", 30*time.Second, bus.Active)
 	return bus
 }
 
@@ -194,10 +194,10 @@ func TestLocked(t *testing.T) {
 			if err := j.Record(act("waits")); !errors.Is(err, report.ErrNotStored) {
 				t.Errorf("%v", err)
 			}
-			if d := time.Since(began); d > time.Second {
+			if d := time.Since(began); d > 15*time.Second {
 				t.Errorf("a command waited %v", d)
 			}
-			within(t, "the message in memory", 5*time.Second, func() bool { return j.Health().Events == 1 })
+			within(t, "the message in memory", 30*time.Second, func() bool { return j.Health().Events == 1 })
 			if h := j.Health(); h.Error == "" || h.Since == 0 || h.Waiting != 1 {
 				t.Errorf("%+v", h)
 			}

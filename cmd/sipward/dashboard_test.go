@@ -88,7 +88,7 @@ func (b *browser) note(ev any) {
 }
 
 // patience is how long something may take that should be quick.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // run fails the test with what the page shows when something does not happen in time.
 func run[T any](b *browser, a chromedp.Action[T]) T {

@@ -198,7 +198,7 @@ func (s *sender) stopped(p *pbx, reason string) {
 	}
 	before := count()
 	id := s.send()
-	for end := time.Now().Add(10 * time.Second); count() == before; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); count() == before; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatalf("what %s sends is not dropped for the reason %s", s.conn.LocalAddr(), reason)
 		}
@@ -398,7 +398,7 @@ func (r *running) connect(address string) net.Conn {
 	}
 	r.t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) { // until it is accepted
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) { // until it is accepted
 		s, err := admin.NewClient(r.socket).Status(r.t.Context())
 		if err == nil && s.TCP.Open > 0 {
 			return c

@@ -29,7 +29,7 @@ func TestKernelCommands(t *testing.T) {
 		}
 		return s
 	}
-	for end := time.Now().Add(5 * time.Second); status("status").Reason != ""; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); status("status").Reason != ""; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the kernel does not follow: %+v", status("status"))
 		}

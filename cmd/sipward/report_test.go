@@ -32,7 +32,7 @@ func TestReport(t *testing.T) {
 	r.cli(exitRefused, words("unban 192.0.2.78"))
 
 	var got report.Report
-	for deadline := time.Now().Add(10 * time.Second); got.Total.Messages < n || got.Total.Acts < 5; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); got.Total.Messages < n || got.Total.Acts < 5; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", got)
 		}

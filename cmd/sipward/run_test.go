@@ -99,7 +99,7 @@ func (r *running) end() {
 		if code != 0 {
 			r.t.Errorf("exit code %d", code)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		r.t.Error("sipward does not end")
 	}
 	r.done <- 0
@@ -159,7 +159,7 @@ func listenNotify(t *testing.T, path string) *notifySocket {
 // expect waits for a message that begins so, and forgets it and all before it.
 func (n *notifySocket) expect(prefix string) string {
 	n.t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		n.mu.Lock()
 		for i, s := range n.got {
 			if strings.HasPrefix(s, prefix) {
@@ -281,7 +281,7 @@ func TestLifecycle(t *testing.T) {
 	r.write(good)
 	syscall.Kill(os.Getpid(), syscall.SIGHUP)
 	r.notify.expect("READY=1")
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		s, err := admin.NewClient(r.socket).Status(t.Context())
 		if err == nil && s.Deny == 1 {
 			break

@@ -37,7 +37,7 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		res, err := (&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestTokens(t *testing.T) {
 
 	scanner := r.from("127.0.0.1")
 	want := `sipward_messages_total{direction="from-outside",method="OPTIONS",reason="scanner",verdict="drop"}`
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		scanner.sendAs("friendly-scanner")
 		_, text := ask("GET", "/metrics", writing, "")
 		if strings.Contains(text, "\n"+want) && strings.Contains(text, "\nsipward_bans{kind=\"manual\"} 1\n") {

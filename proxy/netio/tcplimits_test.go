@@ -27,7 +27,7 @@ func refused(t *testing.T, from string, tcp *netio.TCP) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
 	c, err := d.Dial("tcp", tcp.LocalAddr(0).String())
 	if err == nil {
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 		_, err = c.Read(make([]byte, 1))
 		c.Close()
 	}
@@ -119,7 +119,7 @@ func TestTCPMessageDeadline(t *testing.T) {
 		if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrMessageTimeout) {
 			t.Errorf("Closed with %v", e.err)
 		}
-		if took < limit || took > limit+5*time.Second {
+		if took < limit || took > limit+15*time.Second {
 			t.Errorf("closed after %s, want %s", took, limit)
 		}
 	}
@@ -162,7 +162,7 @@ func TestTCPIdle(t *testing.T) {
 	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrIdle) {
 		t.Errorf("silent from the start: closed with %v", e.err)
 	}
-	if took := time.Since(silent); took < 300*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(silent); took < 300*time.Millisecond || took > 30*time.Second {
 		t.Errorf("silent from the start: closed after %s", took)
 	}
 	pinging := dial(t, "", tcp.LocalAddr(0))
@@ -194,7 +194,7 @@ func TestTCPIdle(t *testing.T) {
 			t.Errorf("idle: closed with %v", e.err)
 		}
 	}
-	if took := time.Since(last); took < 500*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(last); took < 500*time.Millisecond || took > 30*time.Second {
 		t.Errorf("idle: closed after %s", took)
 	}
 	if st := tcp.Stats(); st.ClosedIdle != 4 || st.Pings < 16 {
@@ -243,7 +243,7 @@ func TestTCPAcceptSurvivesEMFILE(t *testing.T) {
 	if _, err := unix.Write(fd, []byte(msg)); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for tcp.Stats().AcceptErrors < 2 {
 		if time.Now().After(deadline) {
 			t.Fatal("accept met no error")
@@ -303,7 +303,7 @@ func TestTCPCutOffEnds(t *testing.T) {
 	begun := time.Now()
 	tcp.CloseSource(func(netip.Addr) bool { return true })
 	wait(t, h.closed, "Closed")
-	if took := time.Since(begun); took < 500*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(begun); took < 500*time.Millisecond || took > 30*time.Second {
 		t.Errorf("closed after %v", took)
 	}
 }

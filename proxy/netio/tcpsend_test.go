@@ -104,7 +104,7 @@ func TestTCPSlowPeer(t *testing.T) {
 	if !errors.Is(err, netio.ErrSlowPeer) {
 		t.Errorf("Send: %v", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("Send blocked for %s", took)
 	}
 	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSlowPeer) || e.c != c {
@@ -193,7 +193,7 @@ func TestTCPCloseAfterFlushIsBounded(t *testing.T) {
 			}
 		}()
 		wait(t, h.closed, "Closed")
-		if took := time.Since(start); took < 200*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(start); took < 200*time.Millisecond || took > 30*time.Second {
 			t.Errorf("closed after %s", took)
 		}
 		close(stop)
@@ -275,7 +275,7 @@ func TestTCPDialFails(t *testing.T) {
 	if _, err := tcp.Dial(ctx, h, netip.Addr{}, full, 0, nil); err == nil {
 		t.Error("not cancelled")
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
 	if len(h.closed) != 0 {

@@ -70,7 +70,7 @@ func runUntilEnd(t testing.TB, run func(context.Context) error) {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Run did not return")
 		}
 	})
@@ -84,7 +84,7 @@ func client(t testing.TB, addr string) *net.UDPConn {
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetReadBuffer(4 << 20)
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 
@@ -109,7 +109,7 @@ func receive(t testing.TB, c *net.UDPConn) ([]byte, netip.AddrPort) {
 // packets arrive before they are counted as sent.
 func udpStats(t *testing.T, u *netio.UDP, ok func(netio.UDPStats) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		st := u.Stats()[0]
 		if ok(st) {
 			return

@@ -57,7 +57,7 @@ func TestPacketAtTurnToIdle(t *testing.T) {
 		}
 	}}
 	w.pace.count = idleAfter - 1 // the next tick is the one that ends it
-	for end := time.Now().Add(5 * time.Second); !w.receive(0); {
+	for end := time.Now().Add(30 * time.Second); !w.receive(0); {
 		if !w.pace.busy {
 			t.Fatal("the worker waits, and the packet with it")
 		}
@@ -102,7 +102,7 @@ func TestTurnsWithoutNudge(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 		for range n {
 			if _, err := c.Read(buf); err != nil || binary.BigEndian.Uint32(buf) != seq {
 				t.Fatalf("packet %d, cycle %d: %v, got %d", seq, cycles, err, binary.BigEndian.Uint32(buf))

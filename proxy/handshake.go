@@ -16,6 +16,8 @@ const (
 	wordNotTLS   = "not-tls"
 	wordTooSlow  = "handshake-timeout"
 	wordRejected = "handshake-ended"
+	wordOrigin   = "wrong-origin"
+	wordUpgrade  = "bad-upgrade"
 	wordBad      = "bad-handshake"
 )
 
@@ -61,6 +63,10 @@ func (s *Server) explain(err error) (word, text string, blame bool) {
 		return wordTooSlow, text, true
 	case errors.Is(err, netio.ErrRejected):
 		return wordRejected, text, false
+	case errors.Is(err, netio.ErrOrigin): // whoever looks at a stranger's page is not to blame
+		return wordOrigin, text, false
+	case errors.Is(err, netio.ErrUpgrade):
+		return wordUpgrade, text, true
 	}
 	return wordBad, text, blame
 }

@@ -83,20 +83,36 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 // Fault implements netio.StreamHandler: a stream that is out of step cannot be
 // read on (RFC 3261 §18.3).
 func (s *Server) Fault(c *netio.Conn, fault sip.Fault, head []byte) {
+	s.unreadable(c, fault.String())
+}
+
+func (s *Server) unreadable(c *netio.Conn, word string) {
 	t := s.tasks.Get().(*task)
 	defer s.tasks.Put(t)
 	t.begin(s.now())
 	st := s.streamState(c)
 	if st.side == flow.Outside {
-		s.engine.Malformed(c.Remote(), st.ep.transport, fault.String(), t.now)
+		s.engine.Malformed(c.Remote(), st.ep.transport, word, t.now)
 	}
 	t.from = origin{face: face{ep: st.ep}, addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c}
 	t.m.Buf = nil
-	t.note(policy.Drop, policy.ReasonMalformed, fault.String())
+	t.note(policy.Drop, policy.ReasonMalformed, word)
 }
+
+// What ends a connection below its messages is counted as.
+const (
+	wordFrames    = "websocket-frames"
+	wordKeepAlive = "keep-alive-flood"
+)
 
 // Closed implements netio.StreamHandler.
 func (s *Server) Closed(c *netio.Conn, err error) {
+	switch {
+	case errors.Is(err, netio.ErrWebSocket):
+		s.unreadable(c, wordFrames)
+	case errors.Is(err, netio.ErrKeepAlive):
+		s.unreadable(c, wordKeepAlive)
+	}
 	st, ok := c.Value().(*stream)
 	if !ok {
 		return

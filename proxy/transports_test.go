@@ -1,9 +1,11 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -224,5 +226,39 @@ func TestHandsetLost(t *testing.T) {
 				t.Errorf("answered\n%s", m.Buf)
 			}
 		})
+	}
+}
+
+// TestWebSocketEvidence: what breaks WebSocket is counted against its source, but not
+// that somebody looks at another's web page.
+func TestWebSocketEvidence(t *testing.T) {
+	r := newRig(t, rigOptions{more: []policy.Transport{policy.WS}})
+	edge := r.at(flow.Outside, policy.WS)
+	upgrade := "GET / HTTP/1.1\r\nHost: edge.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n\r\n"
+	for i, request := range []string{
+		strings.Replace(upgrade, "Host:", "Origin: https://other.example\r\nHost:", 1),
+		strings.Replace(upgrade, "Protocol: sip", "Protocol: chat", 1),
+	} {
+		dialLine(t, "127.0.1.1", edge).send([]byte(request))
+		r.expectCount(policy.ReasonBadHandshake, uint64(1+i))
+	}
+	ping := "\x89\x80\x00\x00\x00\x00"
+	for i, frames := range []string{"\x81\x05hello", strings.Repeat(ping, 100)} {
+		l := dialLine(t, "127.0.1.1", edge)
+		l.send([]byte(upgrade))
+		head := bufio.NewReader(l.conn)
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = head.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.send([]byte(frames))
+		r.expectCount(policy.ReasonMalformed, uint64(1+i))
+	}
+	want := map[string]uint64{"bad-upgrade": 1, "websocket-frames": 1, "keep-alive-flood": 1}
+	if faults := r.engine.Faults(); !maps.Equal(faults, want) {
+		t.Errorf("counted as %v, want %v", faults, want)
 	}
 }

@@ -32,6 +32,17 @@
 // takes at once is written by Send itself (16 µs for a round trip on loopback;
 // 25 µs with a goroutine that writes); only the rest is queued.
 //
+// On a connection's socket may lie layers: TLS, WebSocket (RFC 7118), or both. Their
+// handshakes run in the connection's own goroutine, under one deadline, and compute on
+// half of the CPUs at most. Two ends on two busy cores, 600 bytes and their echo, and
+// connections a second up to the first answer:
+//
+//	      round trip  idle connection  connections/s
+//	tcp        15 µs             6 KB         10,000
+//	tls        18 µs     12 to 18 KB          1,100 (RSA 2048: 550)
+//	ws         16 µs     14 to 16 KB          3,400
+//	wss        19 µs            22 KB            900
+//
 // [DTLS] holds all DTLS listeners and associations. A stranger's datagram costs
 // 0.2 µs and no memory until it has brought back a cookie; an association costs about
 // 40 KB, for pion/dtls keeps goroutines and a buffer for each. A datagram of more than

@@ -104,7 +104,9 @@ func (l *webLayer) read() error {
 	// Its finalizer would keep everything in memory.
 	defer func() { _ = l.conn.CloseNow() }()
 	if l.cfg.PingInterval > 0 {
+		l.mu.Lock() // ping may be called at once
 		l.timer = time.AfterFunc(l.cfg.PingInterval, l.ping)
+		l.mu.Unlock()
 		defer l.timer.Stop()
 	}
 	for !l.c.draining.Load() {
@@ -115,9 +117,12 @@ func (l *webLayer) read() error {
 		if err != nil {
 			return l.ending(err)
 		}
+		if l.c.draining.Load() {
+			return nil
+		}
 		now := time.Now()
-		l.deliver(now)
 		in := &l.c.in
+		l.c.whole(in.buf.b[:in.end:in.end], now)
 		l.c.t.buffers.put(in.buf)
 		in.buf, in.end, in.partial = nil, 0, false
 		l.c.settle(now)
@@ -177,13 +182,6 @@ func (l *webLayer) ending(err error) error {
 		return io.EOF
 	}
 	return fmt.Errorf("%w: %w", ErrWebSocket, err)
-}
-
-// deliver hands on the message in the buffer.
-func (l *webLayer) deliver(now time.Time) {
-	c := l.c
-	msg := c.in.buf.b[:c.in.end:c.in.end]
-	c.whole(msg, now)
 }
 
 // pinged is called by the reader within the library.

@@ -9,10 +9,12 @@ import (
 	"sipward/policy/ban"
 )
 
-// guardStatus tells what each guard does and has done.
+// guardStatus tells what each guard does and has done. Without bans nobody is banned.
 func guardStatus(c *conf.Config, reasons, would map[string]uint64, bans *ban.Table) []admin.Guard {
 	held := map[string]int{}
-	bans.Each(func(r *ban.Record) { held[r.Guard]++ })
+	if bans != nil {
+		bans.Each(func(r *ban.Record) { held[r.Guard]++ })
+	}
 	var all []admin.Guard
 	for _, g := range []struct {
 		name   string

@@ -156,21 +156,37 @@ func Open(cfg StoreConfig) (*Store, error) {
 }
 
 // attach adds an owner and loads what is his. That the database is locked, or
-// the disk full, is no error here: traffic has to go on, and Run tries again.
+// the disk full, is no error here: traffic has to go on, and Run tries again. What
+// can be read all the same is in force at once.
 func (s *Store) attach(o owner, now int64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.owners = append(s.owners, &holding{owner: o})
 	err := s.open(now)
 	if dbfile.IsPassing(err) {
-		s.mu.Lock()
-		s.health.Loaded = false
-		s.mu.Unlock()
 		s.failed(err)
+		loaded := !dbfile.IsLocked(err) && s.loadUnwritable(now)
+		s.mu.Lock()
+		s.health.Loaded = loaded
+		s.mu.Unlock()
 		s.kick()
 		return nil
 	}
 	return err
+}
+
+// loadUnwritable loads what can be read of a database that cannot be opened, and says
+// whether that is all of it. writing is held.
+func (s *Store) loadUnwritable(now int64) bool {
+	db, err := s.file.OpenToRead()
+	if err == nil {
+		err = s.load(db, now)
+		db.Close()
+	}
+	if err != nil {
+		s.log.Error("what the ban database holds is not in force yet", "path", s.path, "error", err)
+	}
+	return err == nil
 }
 
 // Ready is closed when the list entries are loaded: before Open returns, unless
@@ -212,11 +228,16 @@ func (s *Store) tryOpen(now int64) error {
 		}
 		s.db.Store(db)
 	}
+	return s.load(s.db.Load(), now)
+}
+
+// load loads what is not loaded. writing is held.
+func (s *Store) load(db *sql.DB, now int64) error {
 	for _, h := range s.owners {
 		if h.loaded {
 			continue
 		}
-		if err := h.load(s.db.Load(), now); err != nil {
+		if err := h.load(db, now); err != nil {
 			return err
 		}
 		h.loaded = true

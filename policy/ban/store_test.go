@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -395,16 +396,72 @@ func TestDiskFullAtStart(t *testing.T) {
 	f.Close()
 
 	table, store := withStore(t, path, ban.Config{})
-	if h := store.Health(); h.OK() || h.Loaded {
+	if h := store.Health(); h.OK() || !h.Loaded {
 		t.Errorf("%+v", h)
 	}
 	defer store.Close()
-	defer running(t, table)()
+	if n := len(contents(table)); n != 100 {
+		t.Errorf("%d bans are in force while nothing can be written, want 100", n)
+	}
+	records, _ := table.Snapshot()
+	if _, err := table.Remove(records[0].Prefix, start); !errors.Is(err, ban.ErrNotStored) {
+		t.Errorf("a command is told %v", err)
+	}
+	stop := running(t, table)
 	mustAdd(t, table, block("192.0.2.1/32", start, hour), start)
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the bans are loaded", 20*time.Second, func() bool { return store.Health().OK() && len(contents(table)) == 101 })
+	within(t, "all is written", 20*time.Second, func() bool { h := store.Health(); return h.OK() && h.Pending == 0 })
+	stop()
+	steps := blocksOf(table)
+	store.Close()
+	table, store = withStore(t, path, ban.Config{})
+	defer store.Close()
+	if n := len(contents(table)); n != 100 { // one was lifted, one is new
+		t.Errorf("after a restart there are %d bans, want 100", n)
+	}
+	if again := blocksOf(table); !maps.Equal(steps, again) {
+		t.Errorf("steps on the ladder were %v and are %v", steps, again)
+	}
+}
+
+func blocksOf(table *ban.Table) map[netip.Prefix]int {
+	n := map[netip.Prefix]int{}
+	records, _ := table.Snapshot()
+	for _, r := range records {
+		n[r.Prefix] = table.Blocks(r.Prefix.Addr(), start)
+	}
+	return n
+}
+
+// TestReadOnlyAtStart: a disk that was made read-only because it failed keeps sipward from
+// writing, and nothing else. A folder that never held a database is a mistake.
+func TestReadOnlyAtStart(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a tmpfs")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
+		t.Skip("cannot mount a tmpfs:", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	path := filepath.Join(dir, "bans.db")
+	fillStore(t, path, 100)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	table, store := withStore(t, path, ban.Config{})
+	if h := store.Health(); h.OK() || !h.Loaded || h.Error == "" || len(contents(table)) != 100 {
+		t.Errorf("%+v, %d bans", h, len(contents(table)))
+	}
+	if _, err := table.Add(command("198.51.100.1/32", 0), start); !errors.Is(err, ban.ErrNotStored) {
+		t.Errorf("a command is told %v", err)
+	}
+	store.Close()
+	if _, err := ban.Open(ban.StoreConfig{Path: filepath.Join(dir, "other.db")}); err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("a folder without a database gives %v", err)
+	}
 }
 
 // fullThenRoom adds more bans than fit on the disk, and then makes room.

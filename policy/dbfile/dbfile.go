@@ -38,6 +38,11 @@ func (f *File) version() int { return 1 + len(f.Upgrades) }
 // tables if it has none.
 func (f *File) Open() (*sql.DB, error) {
 	file, err := os.OpenFile(f.Path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite would make it readable for all
+	if errors.Is(err, syscall.EROFS) {
+		if _, missing := os.Stat(f.Path); missing != nil { // it was never there, so this is no disk that has failed
+			return nil, fmt.Errorf("%s cannot be made: its file system is read-only; make it writable, or choose another folder", f.Path)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +57,42 @@ func (f *File) Open() (*sql.DB, error) {
 		},
 		"_txlock": {"immediate"},
 	}
+	db, err := f.open(q)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.migrate(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func (f *File) open(q url.Values) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", OmitHost: true, Path: f.Path, RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(f.Conns)
-	if err := f.migrate(db); err != nil {
+	return db, nil
+}
+
+// OpenToRead opens the database as it is on the disk, for reading, where Open fails because
+// nothing can be written. Nobody may write to it meanwhile. It fails when what is in the
+// file is not all: the log beside it holds the rest, and cannot be used without writing.
+func (f *File) OpenToRead() (*sql.DB, error) {
+	if log, err := os.Stat(f.Path + "-wal"); err == nil && log.Size() > 0 {
+		return nil, fmt.Errorf("%s was not closed, and cannot be read without writing", f.Path)
+	}
+	db, err := f.open(url.Values{"mode": {"ro"}, "immutable": {"1"}})
+	if err != nil {
+		return nil, err
+	}
+	var app, have int
+	err = db.QueryRow(`SELECT application_id, user_version FROM pragma_application_id, pragma_user_version`).Scan(&app, &have)
+	if err == nil && (app != f.ApplicationID || have != f.version()) {
+		err = fmt.Errorf("%s has another layout", f.Path)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -125,13 +160,19 @@ func code(err error) int {
 }
 
 // IsPassing says whether the same may work later without anyone's doing anything about
-// the file: it is locked, the disk is full.
+// the file: it is locked, the disk is full, or read-only since it has failed.
 func IsPassing(err error) bool {
 	switch code(err) {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM:
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY:
 		return true
 	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EIO)
+	return IsLocked(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
+}
+
+// IsLocked says whether another process uses the file.
+func IsLocked(err error) bool {
+	c := code(err)
+	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
 }
 
 // errWiped is a database that has pages but says that it is empty, as when its

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Installs the peers that the end-to-end tests talk to: SIPp, Kamailio, an unmodified Asterisk, nsd, TFTP servers and clients;
-# and Chromium, for the tests of the dashboard.
+# Installs the peers that the end-to-end tests talk to: SIPp, baresip, Kamailio, an unmodified Asterisk, nsd, TFTP servers and
+# clients; and Chromium, for the tests of the dashboard.
 #
 #   e2e/setup.sh
 #
 # Run again at will: what is there is left alone. As root with apt it installs; otherwise it says what is missing and
 # ends well, and the tests skip what they cannot run. Nothing that it installs is left running.
 #
-#   E2E_CACHE   where Asterisk's tree is kept           (default /var/cache/sipward-test)
-#   E2E_MIRROR  where debootstrap gets Debian from      (default: its own)
+#   E2E_CACHE   where Asterisk's tree is kept, and what else is not installed (default /var/cache/sipward-test)
+#   E2E_MIRROR  where other releases of Debian than this one come from        (default: debootstrap's, and apt's)
 set -eu
 
 cache=${E2E_CACHE:-/var/cache/sipward-test}
-packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester kamailio debootstrap nsd dnsmasq-base dnsperf tftp-hpa tftpd-hpa atftp libwrap0 curl chromium"
-tools="ip nft iptables ipset tcpdump dig sipp kamailio debootstrap nsd dnsmasq dnsperf tftp in.tftpd atftp curl chromium"
+packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester baresip-core kamailio kamailio-tls-modules debootstrap nsd dnsmasq-base dnsperf tftp-hpa tftpd-hpa atftp libwrap0 curl chromium"
+tools="ip nft iptables ipset tcpdump dig sipp baresip kamailio debootstrap nsd dnsmasq dnsperf tftp in.tftpd atftp curl chromium"
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH DEBIAN_FRONTEND=noninteractive
@@ -24,6 +24,7 @@ missing() {
 	for tool in $tools; do
 		command -v "$tool" >/dev/null || printf '%s ' "$tool"
 	done
+	ls /usr/lib/*/kamailio/modules/tls.so >/dev/null 2>&1 || printf 'kamailio-tls '
 }
 
 # no_services ROOT: keeps packages installed there from starting their daemons, as Debian provides for.
@@ -76,6 +77,31 @@ install_atftpd() {
 	mv -T "$new" "$cache/atftpd"
 }
 
+# SIPp of this Debian knows no TLS. That of the next does: it is unpacked beside it, with the libraries that it is made for.
+install_sipp_tls() {
+	say "unpacking SIPp with TLS, of Debian trixie, into $cache/sipp-tls"
+	rm -rf "$cache"/sipp-tls.new.*
+	new=$cache/sipp-tls.new.$$
+	mirror=${E2E_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)}
+	mkdir -p "$new/apt/lists/partial" "$new/apt/archives/partial"
+	echo "deb $mirror trixie main" >"$new/apt/sources.list"
+	options="-o Dir::Etc::sourcelist=$new/apt/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$new/apt/lists \
+		-o Dir::State::status=/dev/null -o Dir::Cache=$new/apt -o APT::Sandbox::User=root"
+	(
+		apt-get -qq $options update &&
+			apt-get -qq $options -y --no-install-recommends --download-only install sip-tester &&
+			for deb in "$new"/apt/archives/*.deb; do dpkg-deb -x "$deb" "$new" || exit 1; done &&
+			rm -rf "$new/apt" "$new"/usr/share &&
+			cd "$new" && ln -s usr/lib/*/ld-linux*.so.* loader &&
+			./loader --library-path "$(dirname "$(readlink loader)")" usr/bin/sipp -v | grep -q TLS
+	) || {
+		rm -rf "$new"
+		say "SIPp with TLS could not be had"
+		return 1
+	}
+	mv -T "$new" "$cache/sipp-tls"
+}
+
 if [ "$(id -u)" != 0 ]; then
 	say "not root: nothing installed (missing: $(missing)); the end-to-end tests will be skipped"
 	exit 0
@@ -99,6 +125,10 @@ fi
 if [ ! -x "$cache/atftpd/usr/sbin/atftpd" ]; then
 	rm -rf "$cache/atftpd"
 	install_atftpd
+fi
+if [ ! -e "$cache/sipp-tls/loader" ]; then
+	rm -rf "$cache/sipp-tls"
+	install_sipp_tls
 fi
 # The tests' networks have no DNS for it, and waiting for one takes half a minute at each start.
 sed -i 's/^hosts:.*/hosts: files/' "$cache/asterisk/etc/nsswitch.conf"

@@ -77,21 +77,22 @@ install_atftpd() {
 	mv -T "$new" "$cache/atftpd"
 }
 
-# SIPp of this Debian knows no TLS. That of the next does: it is unpacked beside it, with the libraries that it is made for.
+# SIPp of this Debian knows no TLS, and that of trixie cannot write with it (wolfSSL does not tell it its socket). That of forky
+# is unpacked beside it, with the libraries that it is made for.
 install_sipp_tls() {
-	say "unpacking SIPp with TLS, of Debian trixie, into $cache/sipp-tls"
+	say "unpacking SIPp with TLS, of Debian forky, into $cache/sipp-tls"
 	rm -rf "$cache"/sipp-tls.new.*
 	new=$cache/sipp-tls.new.$$
 	mirror=${E2E_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)}
 	mkdir -p "$new/apt/lists/partial" "$new/apt/archives/partial"
-	echo "deb $mirror trixie main" >"$new/apt/sources.list"
+	echo "deb $mirror forky main" >"$new/apt/sources.list"
 	options="-o Dir::Etc::sourcelist=$new/apt/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$new/apt/lists \
 		-o Dir::State::status=/dev/null -o Dir::Cache=$new/apt -o APT::Sandbox::User=root"
 	(
 		apt-get -qq $options update &&
 			apt-get -qq $options -y --no-install-recommends --download-only install sip-tester &&
 			for deb in "$new"/apt/archives/*.deb; do dpkg-deb -x "$deb" "$new" || exit 1; done &&
-			rm -rf "$new/apt" "$new"/usr/share &&
+			rm -rf "$new"/apt "$new"/usr/share "$new"/usr/lib/python3* &&
 			cd "$new" && ln -s usr/lib/*/ld-linux*.so.* loader &&
 			./loader --library-path "$(dirname "$(readlink loader)")" usr/bin/sipp -v | grep -q TLS
 	) || {

@@ -42,6 +42,7 @@ type peerConfig struct {
 	Trunks                  []Trunk
 	Peer                    netip.Addr
 	External                netip.Addr
+	Certificate, Key        string // of its TLS port; empty: it has none
 }
 
 // Trunk is a carrier that both PBXes call through sipward, their outbound proxy there.
@@ -132,6 +133,10 @@ func (l *Lab) StartAsterisk(t *testing.T) *Asterisk {
 	}
 	c := newPeerConfig(inside, PBX1, PBX1v6)
 	c.External = l.External
+	if l.Certificate != nil {
+		certificate, key := l.Certificate.Write(t, filepath.Join(dir, "keys"), "pbx")
+		c.Certificate, c.Key = filepath.Join(inside, "keys", filepath.Base(certificate)), filepath.Join(inside, "keys", filepath.Base(key))
+	}
 	for _, name := range []string{"asterisk.conf", "modules.conf", "logger.conf", "pjsip.conf", "extensions.conf", "rtp.conf"} {
 		if err := c.render(name, filepath.Join(dir, "etc", name)); err != nil {
 			t.Fatalf("configure Asterisk: %v", err)

@@ -37,7 +37,11 @@ func (l *Lab) StartKamailio(t *testing.T, addr netip.Addr) *Kamailio {
 	a6 := PBX1v6.As16()
 	a6[15] = addr.As4()[3]
 	conf := filepath.Join(dir, "kamailio.cfg")
-	if err := newPeerConfig(dir, addr, netip.AddrFrom16(a6)).render("kamailio.cfg", conf); err != nil {
+	c := newPeerConfig(dir, addr, netip.AddrFrom16(a6))
+	if l.Certificate != nil {
+		c.Certificate, c.Key = l.Certificate.Write(t, dir, "pbx")
+	}
+	if err := c.render("kamailio.cfg", conf); err != nil {
 		t.Fatalf("configure Kamailio: %v", err)
 	}
 	k := &Kamailio{addr: addr, ctl: "unix:" + filepath.Join(dir, "ctl")}

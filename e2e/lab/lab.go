@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"sipward/proxy/certs/certstest"
 )
 
 // Addresses of a lab.
@@ -36,6 +38,7 @@ var (
 	PBX1     = netip.MustParseAddr("203.0.113.2")
 	PBX2     = netip.MustParseAddr("203.0.113.3")
 	PBX1v6   = netip.MustParseAddr("2001:db8:2::2")
+	WANHost  = netip.MustParseAddr("198.51.100.254") // programs that choose no address of a phone
 	DNS      = netip.MustParseAddr("198.51.100.53")
 	// Nobody answers there, not even to ARP.
 	Nobody = netip.MustParseAddr("198.51.100.9")
@@ -95,6 +98,8 @@ type Lab struct {
 	WAN, Edge, PBX *Namespace
 	// External is the address that Asterisk tells phones where the edge hides its own.
 	External netip.Addr
+	// Certificate is what the PBXes show on their TLS port, 5061. Without one they have no such port.
+	Certificate *certstest.Issued
 
 	run    *Run
 	prefix string

@@ -10,7 +10,7 @@ import (
 )
 
 // Need skips the test, with the reason, where the machine lacks what it takes: root, and these tools ("asterisk" is the
-// tree that e2e/setup.sh makes, "atftpd" the server that it unpacks). With E2E_REQUIRE=1, as in CI, it fails instead.
+// tree that e2e/setup.sh makes, "atftpd" and "sipp-tls" what it unpacks, "kamailio-tls" a module). With E2E_REQUIRE=1, as in CI, it fails instead.
 func Need(t *testing.T, tools ...string) {
 	t.Helper()
 	missing := func(what string) {
@@ -30,8 +30,16 @@ func Need(t *testing.T, tools ...string) {
 			}
 			continue
 		}
-		if tool == "atftpd" {
+		switch tool {
+		case "atftpd":
 			tool = atftpd()
+		case "sipp-tls":
+			tool = sippTLS()[0]
+		case "kamailio-tls":
+			if found, _ := filepath.Glob("/usr/lib/*/kamailio/modules/tls.so"); len(found) == 0 {
+				missing("no TLS module of Kamailio here (e2e/setup.sh installs it)")
+			}
+			continue
 		}
 		if _, err := exec.LookPath(tool); err != nil {
 			missing("no " + tool + " here (e2e/setup.sh installs it)")

@@ -25,12 +25,29 @@ type SIPpConfig struct {
 	Local    netip.AddrPort // its address
 	Remote   netip.AddrPort // where it sends; of a server: where it answers to anyway
 	TCP      bool
-	Calls    int // it ends after so many
-	Rate     int // calls a second; 0: one
+	TLS      *SIPpTLS // instead of UDP or TCP, with one connection for all calls
+	Calls    int      // it ends after so many
+	Rate     int      // calls a second; 0: one
 	Users    []string
 	Called   string // whom the scenario calls
 	Domain   string // of users and called
 	Args     []string
+}
+
+// SIPpTLS names files. SIPp has to have a certificate also where nobody asks for one.
+type SIPpTLS struct {
+	Certificate, Key string
+	CA               string // whom it trusts; empty: anybody
+}
+
+// sippTLS is the SIPp that knows TLS, which runs with libraries of its own.
+func sippTLS() []string {
+	root := cached("sipp-tls")
+	libraries, err := os.Readlink(filepath.Join(root, "loader"))
+	if err != nil {
+		return []string{filepath.Join(root, "loader")}
+	}
+	return []string{filepath.Join(root, "loader"), "--library-path", filepath.Join(root, filepath.Dir(libraries)), filepath.Join(root, "usr/bin/sipp")}
 }
 
 // StartSIPp starts SIPp. Each of Users becomes a line USER;[authentication …];CALLED;DOMAIN of the injection file: field0 to
@@ -53,15 +70,22 @@ func (l *Lab) startSIPp(c SIPpConfig) (*SIPp, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := "u1"
-	if c.TCP {
+	program, transport := []string{"sipp"}, "u1"
+	switch {
+	case c.TLS != nil:
+		program, transport = sippTLS(), "l1"
+		program = append(program, "-tls_cert", c.TLS.Certificate, "-tls_key", c.TLS.Key)
+		if c.TLS.CA != "" {
+			program = append(program, "-tls_ca", c.TLS.CA)
+		}
+	case c.TCP:
 		transport = "t1"
 	}
-	args := []string{"sipp", c.Remote.String(), "-sf", scenario, "-i", bracketed(c.Local.Addr()), "-p", fmt.Sprint(c.Local.Port()),
+	args := append(program, c.Remote.String(), "-sf", scenario, "-i", bracketed(c.Local.Addr()), "-p", fmt.Sprint(c.Local.Port()),
 		"-t", transport, "-m", fmt.Sprint(c.Calls), "-r", fmt.Sprint(max(1, c.Rate)), "-nostdin", "-timer_resol", "10",
 		// A repeated answer to what SIPp itself has repeated is no reason to give a call up.
 		"-default_behaviors", "all,-abortunexp",
-		"-trace_msg", "-message_file", filepath.Join(dir, "messages"), "-trace_err", "-error_file", filepath.Join(dir, "errors")}
+		"-trace_msg", "-message_file", filepath.Join(dir, "messages"), "-trace_err", "-error_file", filepath.Join(dir, "errors"))
 	if len(c.Users) > 0 {
 		text := "SEQUENTIAL\n"
 		for _, u := range c.Users {

@@ -86,6 +86,25 @@ func (i *Issued) Write(tb testing.TB, dir, name string) (certificate, key string
 	return certificate, write(tb, filepath.Join(dir, name+".key"), "PRIVATE KEY", der)
 }
 
+// WriteBoth puts the key and the certificate into one file in dir and returns its name.
+func (i *Issued) WriteBoth(tb testing.TB, dir, name string) string {
+	tb.Helper()
+	certificate, key := i.Write(tb, dir, name)
+	var both []byte
+	for _, file := range []string{key, certificate} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		both = append(both, text...)
+	}
+	file := filepath.Join(dir, name+".both.pem")
+	if err := os.WriteFile(file, both, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
 func newKey(tb testing.TB) *ecdsa.PrivateKey {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sipward/e2e/lab"
+	"sipward/e2e/phone"
 	"sipward/listsync/kernel"
 )
 
@@ -99,7 +100,7 @@ func (w *wall) message(from netip.Addr) []byte {
 	w.n++
 	id := fmt.Sprintf("kernel_%v_%d", from, w.n)
 	w.mu.Unlock()
-	b, _ := letter("OPTIONS", "sip:example.com", "100", "example.com", netip.AddrPortFrom(from, 5060), false, id)
+	b, _ := letter("OPTIONS", "sip:example.com", "100", "example.com", netip.AddrPortFrom(from, 5060), phone.UDP, id)
 	return b
 }
 

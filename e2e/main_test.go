@@ -11,6 +11,7 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"os"
@@ -54,6 +55,7 @@ type site struct {
 	pbx     lab.PBX
 	sipward *lab.Sipward // nil when direct
 	unseen  bool         // sipward changes nothing that is sent
+	trust   *tls.Config  // what phones know of certificates
 	dns     *lab.Zone    // that of the carriers
 }
 
@@ -69,6 +71,11 @@ func (s *site) proxy(v6 bool) netip.AddrPort {
 		a = lab.EdgeWAN6
 	}
 	return netip.AddrPortFrom(a, 5060)
+}
+
+// door is where phones of that transport send to.
+func (s *site) door(w wire) netip.AddrPort {
+	return netip.AddrPortFrom(s.proxy(w.v6).Addr(), w.over.Port())
 }
 
 // bare says that phones speak to the PBX's own address.
@@ -121,7 +128,7 @@ func (s *site) phoneWith(t *testing.T, w wire, cfg phone.Config, n int) *phone.P
 		cfg.Net = s.WAN
 	}
 	if !cfg.Proxy.IsValid() {
-		cfg.Proxy = netip.AddrPortFrom(s.proxy(w.v6).Addr(), w.over.Port())
+		cfg.Proxy = s.door(w)
 	}
 	if !cfg.Local.IsValid() {
 		a := lab.Phone(n)
@@ -129,6 +136,9 @@ func (s *site) phoneWith(t *testing.T, w wire, cfg phone.Config, n int) *phone.P
 			a = lab.Phone6(n)
 		}
 		cfg.Local = netip.AddrPortFrom(a, 0)
+	}
+	if cfg.TLS == nil {
+		cfg.TLS = s.trust
 	}
 	cfg.Transport = w.over
 	p, err := phone.New(cfg)

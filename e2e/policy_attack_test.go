@@ -3,13 +3,11 @@
 package e2e_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -133,7 +131,7 @@ type attacker struct {
 // attacker opens a socket, or a connection, of an attacker.
 func (s *site) attacker(t *testing.T, w wire, a netip.Addr) *attacker {
 	t.Helper()
-	return s.attackerTo(t, w, a, s.proxy(w.v6))
+	return s.attackerTo(t, w, a, s.door(w))
 }
 
 // attackerTo is an attacker who writes to that address of sipward's.
@@ -141,23 +139,14 @@ func (s *site) attackerTo(t *testing.T, w wire, a netip.Addr, to netip.AddrPort)
 	t.Helper()
 	at := &attacker{site: s, wire: w, id: fmt.Sprintf("%x", time.Now().UnixNano()),
 		answers: map[string]int{}, raw: map[string][]byte{}, count: map[int]int{}, closed: make(chan struct{})}
-	if w.over.Connected() {
-		c, err := s.WAN.DialTCP(netip.AddrPortFrom(a, 0), to, patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		at.local = netip.AddrPortFrom(a.WithZone(""), uint16(c.LocalAddr().(*net.TCPAddr).Port))
-		at.write = func(b []byte) error { _, err := c.Write(b); return err }
-		r := bufio.NewReader(c)
-		go at.listen(func([]byte) ([]byte, error) { return phone.ReadMessage(r) })
-		return at
+	line, err := phone.Dial(phone.Config{Net: s.WAN, User: "attacker", Proxy: to, Local: netip.AddrPortFrom(a, 0), Transport: w.over, TLS: s.trust})
+	if err != nil {
+		t.Fatal(err)
 	}
-	c := socket(t, s.WAN, netip.AddrPortFrom(a, 0))
-	_ = c.SetReadBuffer(1 << 20)
-	at.local = netip.AddrPortFrom(a.WithZone(""), uint16(c.LocalAddr().(*net.UDPAddr).Port))
-	at.write = func(b []byte) error { _, err := c.WriteToUDPAddrPort(b, to); return err }
-	go at.listen(func(b []byte) ([]byte, error) { n, err := c.Read(b); return b[:n], err })
+	t.Cleanup(line.Close)
+	at.local = netip.AddrPortFrom(a.WithZone(""), line.Local().Port())
+	at.write = line.Write
+	go at.listen(line.Read)
 	return at
 }
 
@@ -166,11 +155,10 @@ var (
 	callID     = regexp.MustCompile(`(?mi)^Call-ID:\s*(\S+)\r$`)
 )
 
-func (a *attacker) listen(next func([]byte) ([]byte, error)) {
+func (a *attacker) listen(next func() ([]byte, error)) {
 	defer close(a.closed)
-	buf := make([]byte, 65536)
 	for {
-		b, err := next(buf)
+		b, err := next()
 		if err != nil {
 			return
 		}
@@ -228,14 +216,10 @@ func (a *attacker) answer(id string) []byte {
 // letter is a request of a new transaction, that looks like an ordinary phone's, and its Call-ID.
 func (a *attacker) letter(method, uri, user string, extra ...string) ([]byte, string) {
 	a.n++
-	return letter(method, uri, user, a.site.pbx.Domain(), a.local, a.wire.over.Connected(), fmt.Sprintf("%s-%d", a.id, a.n), extra...)
+	return letter(method, uri, user, a.site.pbx.Domain(), a.local, a.wire.over, fmt.Sprintf("%s-%d", a.id, a.n), extra...)
 }
 
-func letter(method, uri, user, domain string, from netip.AddrPort, tcp bool, id string, extra ...string) ([]byte, string) {
-	transport := "UDP"
-	if tcp {
-		transport = "TCP"
-	}
+func letter(method, uri, user, domain string, from netip.AddrPort, over phone.Transport, id string, extra ...string) ([]byte, string) {
 	to := uri
 	if method == "REGISTER" {
 		to = "sip:" + user + "@" + domain
@@ -243,7 +227,7 @@ func letter(method, uri, user, domain string, from netip.AddrPort, tcp bool, id 
 	call := fmt.Sprintf("%s@%v", id, from.Addr())
 	lines := append([]string{
 		fmt.Sprintf("%s %s SIP/2.0", method, uri),
-		fmt.Sprintf("Via: SIP/2.0/%s %v;rport;branch=z9hG4bK.a%s", transport, from, id),
+		fmt.Sprintf("Via: SIP/2.0/%s %v;rport;branch=z9hG4bK.a%s", over, from, id),
 		"Max-Forwards: 70",
 		fmt.Sprintf("From: <sip:%s@%s>;tag=f%s", user, domain, id),
 		fmt.Sprintf("To: <%s>", to),
@@ -334,11 +318,19 @@ func (a *attacker) isClosed(t *testing.T) {
 // refused says whether sipward closes a new connection from that address at once.
 func (s *site) refused(t *testing.T, from netip.Addr) {
 	t.Helper()
-	s.refusedAt(t, from, s.proxy(from.Is6()))
+	s.refusedAt(t, tcp, from, s.proxy(from.Is6()))
 }
 
-func (s *site) refusedAt(t *testing.T, from netip.Addr, at netip.AddrPort) {
+func (s *site) refusedAt(t *testing.T, w wire, from netip.Addr, at netip.AddrPort) {
 	t.Helper()
+	if w.over == phone.DTLS { // nobody answers the first of its messages
+		line, err := phone.Dial(phone.Config{Net: s.WAN, Proxy: at, Local: netip.AddrPortFrom(from, 0), Transport: w.over, TLS: s.trust})
+		if err == nil {
+			line.Close()
+			t.Errorf("an association from %v was let in", from)
+		}
+		return
+	}
 	c, err := s.WAN.DialTCP(netip.AddrPortFrom(from, 0), at, patience)
 	if err != nil {
 		return

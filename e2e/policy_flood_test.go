@@ -54,7 +54,7 @@ const idMark = "0123456789abcdef"
 
 // template is a request whose ids are to be filled in.
 func (s *site) template(method, agent string) []byte {
-	b, _ := letter(method, "sip:"+s.pbx.Domain(), "1001", s.pbx.Domain(), netip.MustParseAddrPort("10.0.0.1:5060"), false, idMark)
+	b, _ := letter(method, "sip:"+s.pbx.Domain(), "1001", s.pbx.Domain(), netip.MustParseAddrPort("10.0.0.1:5060"), phone.UDP, idMark)
 	return bytes.ReplaceAll(b, []byte("Yealink SIP-T46S 66.86.0.15"), []byte(agent))
 }
 

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"sipward/e2e/lab"
-	"sipward/e2e/phone"
 )
 
 // hits is how many failures a source has here.
@@ -102,7 +101,7 @@ func (s *site) testGuess(t *testing.T, w wire, rate int, from netip.Addr) {
 func (s *site) testSIPpGuesses(t *testing.T, w wire, from netip.Addr) {
 	before := s.seen(t, "REGISTER")
 	p := s.StartSIPp(t, lab.SIPpConfig{Name: "guess", Scenario: "testdata/sipp/guess.xml", Local: netip.AddrPortFrom(from, 5080), Remote: s.proxy(false),
-		TCP: w.over == phone.TCP, Calls: 40, Rate: 50, Users: []string{"1001"}, Domain: s.pbx.Domain(), Args: []string{"-l", "1"}})
+		Over: w.over, Calls: 40, Rate: 50, Users: []string{"1001"}, Domain: s.pbx.Domain(), Args: []string{"-l", "1"}})
 	s.isBanned(t, from)
 	drops := s.reasons(t, "ban")
 	if w.over.Connected() {
@@ -122,7 +121,7 @@ func (s *site) stays(t *testing.T, a *attacker, registers int) {
 	const more = 50
 	if a.wire.over.Connected() {
 		a.isClosed(t)
-		s.refused(t, a.local.Addr())
+		s.refusedAt(t, a.wire, a.local.Addr(), s.door(a.wire))
 	} else {
 		invites, drops := s.seen(t, "INVITE"), s.reasons(t, "ban")
 		for i := range more {

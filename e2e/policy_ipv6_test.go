@@ -66,7 +66,7 @@ func (s *site) testLinkLocal(t *testing.T, w wire) {
 	}
 	if w.over.Connected() {
 		a.isClosed(t)
-		s.refusedAt(t, from.WithZone(zone), netip.AddrPortFrom(at.WithZone(zone), port))
+		s.refusedAt(t, tcp6, from.WithZone(zone), netip.AddrPortFrom(at.WithZone(zone), port))
 	}
 	a.gotExactly(t, ids, hits)
 	if n := s.seen(t, "REGISTER") - before; n != hits+1 {

@@ -121,7 +121,7 @@ func (s *site) testForgedNames(t *testing.T, phones []*phone.Phone) {
 			from := netip.AddrPortFrom([]netip.Addr{office, carrierAt.Addr()}[i%2], uint16(20000+i))
 			cred := fmt.Sprintf(`Authorization: Digest username="1001", realm="%[1]s", nonce="%032[2]x", uri="sip:%[1]s", response="%032[2]x", algorithm=MD5`,
 				s.pbx.Domain(), 7919*i)
-			b, _ := letter("REGISTER", "sip:"+s.pbx.Domain(), "1001", s.pbx.Domain(), from, false, fmt.Sprint("forged-", i), cred)
+			b, _ := letter("REGISTER", "sip:"+s.pbx.Domain(), "1001", s.pbx.Domain(), from, phone.UDP, fmt.Sprint("forged-", i), cred)
 			err = f.Send(from, s.proxy(false), b)
 			return err == nil
 		})

@@ -34,7 +34,7 @@ func (s *site) testSIPp(t *testing.T, w wire) {
 	if !w.over.Connected() {
 		answering = s.StartSIPp(t, lab.SIPpConfig{Name: "callee", Scenario: "testdata/sipp/callee.xml", Local: callee, Remote: s.proxy(w.v6), Calls: sippCalls})
 	}
-	calling := s.StartSIPp(t, lab.SIPpConfig{Name: "caller", Scenario: "testdata/sipp/caller.xml", Local: at(21, 5090), Remote: s.proxy(w.v6), TCP: w.over == phone.TCP,
+	calling := s.StartSIPp(t, lab.SIPpConfig{Name: "caller", Scenario: "testdata/sipp/caller.xml", Local: at(21, 5090), Remote: s.proxy(w.v6), Over: w.over,
 		Calls: sippCalls, Rate: 10, Users: []string{"1001"}, Called: "1005", Domain: s.pbx.Domain()})
 	calling.Wait(t, 40*time.Second)
 	if answering != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sipward/e2e/phone"
 )
 
 // SIPp is one run of SIPp in the wan.
@@ -20,14 +22,14 @@ type SIPp struct {
 
 // SIPpConfig says what SIPp runs.
 type SIPpConfig struct {
-	Name     string         // of its log
-	Scenario string         // path of the XML file
-	Local    netip.AddrPort // its address
-	Remote   netip.AddrPort // where it sends; of a server: where it answers to anyway
-	TCP      bool
-	TLS      *SIPpTLS // instead of UDP or TCP, with one connection for all calls
-	Calls    int      // it ends after so many
-	Rate     int      // calls a second; 0: one
+	Name     string          // of its log
+	Scenario string          // path of the XML file
+	Local    netip.AddrPort  // its address
+	Remote   netip.AddrPort  // where it sends; of a server: where it answers to anyway
+	Over     phone.Transport // a connection is one for all calls
+	TLS      *SIPpTLS        // of TLS and WSS
+	Calls    int             // it ends after so many
+	Rate     int             // calls a second; 0: one
 	Users    []string
 	Called   string // whom the scenario calls
 	Domain   string // of users and called
@@ -40,7 +42,7 @@ type SIPpTLS struct {
 	CA               string // whom it trusts; empty: anybody
 }
 
-// sippTLS is the SIPp that knows TLS, which runs with libraries of its own.
+// sippTLS is the SIPp that knows TLS and WebSocket, which runs with libraries of its own.
 func sippTLS() []string {
 	root := cached("sipp-tls")
 	libraries, err := os.Readlink(filepath.Join(root, "loader"))
@@ -70,16 +72,16 @@ func (l *Lab) startSIPp(c SIPpConfig) (*SIPp, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, transport := []string{"sipp"}, "u1"
-	switch {
-	case c.TLS != nil:
-		program, transport = sippTLS(), "l1"
+	transport := map[phone.Transport]string{phone.UDP: "u1", phone.TCP: "t1", phone.TLS: "l1", phone.WS: "w1", phone.WSS: "x1"}[c.Over]
+	program := []string{"sipp"}
+	if c.Over != phone.UDP && c.Over != phone.TCP {
+		program = sippTLS()
+	}
+	if c.TLS != nil {
 		program = append(program, "-tls_cert", c.TLS.Certificate, "-tls_key", c.TLS.Key)
 		if c.TLS.CA != "" {
 			program = append(program, "-tls_ca", c.TLS.CA)
 		}
-	case c.TCP:
-		transport = "t1"
 	}
 	args := append(program, c.Remote.String(), "-sf", scenario, "-i", bracketed(c.Local.Addr()), "-p", fmt.Sprint(c.Local.Port()),
 		"-t", transport, "-m", fmt.Sprint(c.Calls), "-r", fmt.Sprint(max(1, c.Rate)), "-nostdin", "-timer_resol", "10",

@@ -51,6 +51,9 @@ type Sipward struct {
 type Config struct {
 	PBX   []string // addresses with port; default: the first PBX
 	Extra string   // further YAML at the top level
+	// In proxy mode, beside UDP and TCP on port 5060: where phones send to, and the PBX, and more lines about each PBX.
+	Outside, Inside []string
+	PBXMore         string
 	// Placement is that of transparent mode: "router", or "host" for the PBX host. Empty: proxy mode.
 	Placement string
 	Fail      string // of transparent mode; default: open
@@ -115,12 +118,12 @@ func (c Config) yaml(dir, socket string) string {
 		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n" + c.fail())
 	default:
 		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
-			quoted("udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"),
-			quoted("udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"))
+			quoted(append([]string{"udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"}, c.Outside...)),
+			quoted(append([]string{"udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"}, c.Inside...)))
 	}
 	b.WriteString("pbx:\n")
 	for _, p := range pbx {
-		fmt.Fprintf(&b, "  - address: %q\n", p)
+		fmt.Fprintf(&b, "  - address: %q\n%s", p, c.PBXMore)
 	}
 	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
 	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))
@@ -142,7 +145,7 @@ func (c Config) fail() string {
 	return "  fail: " + c.Fail + "\n" + c.More
 }
 
-func quoted(values ...string) string {
+func quoted(values []string) string {
 	for i, v := range values {
 		values[i] = `"` + v + `"`
 	}

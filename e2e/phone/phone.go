@@ -87,26 +87,13 @@ func token(n int) string {
 // open makes a socket, a contact for it if none was given, and a reader.
 func (p *Phone) open() error {
 	var s socket
-	switch {
-	case p.cfg.Listen && p.cfg.Transport == TCP:
-		l, err := listenTCP(p.cfg.Net, p.cfg.Local)
-		if err != nil {
+	var err error
+	if p.cfg.Listen && p.cfg.Transport == TCP {
+		if s, err = listenTCP(p.cfg.Net, p.cfg.Local); err != nil {
 			return fmt.Errorf("open phone %s: %w", p.cfg.User, err)
 		}
-		s = l
-	case p.cfg.Transport.Connected():
-		c, err := dial(&p.cfg)
-		if err != nil {
-			return fmt.Errorf("connect phone %s: %w", p.cfg.User, err)
-		}
-		s = c
-	default:
-		c, err := p.cfg.Net.ListenUDP(p.cfg.Local)
-		if err != nil {
-			return fmt.Errorf("open phone %s: %w", p.cfg.User, err)
-		}
-		_ = c.SetReadBuffer(1 << 20)
-		s = &udpSocket{conn: c, buf: make([]byte, 65536)}
+	} else if s, err = connect(&p.cfg); err != nil {
+		return err
 	}
 	lost := make(chan struct{})
 	p.mu.Lock()

@@ -101,6 +101,7 @@ func (e ends) reach(to netip.AddrPort) error {
 }
 
 func (e ends) local() netip.AddrPort { return e.here }
+func (e ends) peer() netip.AddrPort  { return e.there }
 
 // streamSocket is a TCP connection, with TLS or without.
 type streamSocket struct {

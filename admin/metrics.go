@@ -83,6 +83,7 @@ func families() []family {
 		{"sipward_list_entries", gauge, []string{"list"}, "Prefixes on the lists."},
 
 		{"sipward_pbx_up", gauge, []string{"pbx"}, "1 if the PBX answers; they are numbered in the order of the configuration, from 1."},
+		{"sipward_certificate_expiry_timestamp_seconds", gauge, []string{"certificate"}, "When a certificate expires, in Unix time; they are numbered in the order of the configuration, from 1, those by ACME last."},
 
 		{"sipward_udp_received_packets_total", counter, nil, "Datagrams received."},
 		{"sipward_udp_sent_packets_total", counter, nil, "Datagrams sent."},
@@ -262,6 +263,11 @@ func numbered(i int) string { return strconv.Itoa(i + 1) }
 func (s *scrape) sockets(m *Metrics) {
 	for i, p := range m.Status.PBX {
 		s.add("sipward_pbx_up", truth(p.Up), numbered(i))
+	}
+	for i, c := range m.Status.Certificates {
+		if !c.Until.IsZero() {
+			s.add("sipward_certificate_expiry_timestamp_seconds", float64(c.Until.Unix()), numbered(i))
+		}
 	}
 	var u UDP
 	for _, l := range m.Status.UDP {

@@ -68,6 +68,7 @@ func TestScrape(t *testing.T) {
 		`sipward_packet_duration_seconds_bucket{transport="udp",le="0.001"} 3`,
 		`sipward_packet_duration_seconds_count{transport="udp"} 6`,
 		`sipward_pbx_up{pbx="2"} 0`,
+		`sipward_certificate_expiry_timestamp_seconds{certificate="1"} `,
 		`sipward_bans{kind="dynamic"} 1`,
 		`sipward_udp_receive_queue_ratio 0.5`,
 		`go_goroutines `,

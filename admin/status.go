@@ -33,6 +33,9 @@ type Status struct {
 	// Retransmit is what sipward sends again over UDP for those who came over a connection.
 	Retransmit Retransmit `json:"retransmit"`
 
+	// Certificates are those of sipward's own TLS listeners.
+	Certificates []Certificate `json:"certificates"`
+
 	Allow  int `json:"allow"`  // prefixes on the allow list
 	Deny   int `json:"deny"`   // prefixes on the deny list
 	Trunks int `json:"trunks"` // prefixes of trunks
@@ -152,6 +155,17 @@ type PBX struct {
 	Up      bool           `json:"up"`
 	Since   time.Time      `json:"since,omitzero"` // of the state; zero: since the start
 	Why     string         `json:"why,omitempty"`  // it is down
+}
+
+// Certificate is one by which sipward shows who it is.
+type Certificate struct {
+	Source string   `json:"source"` // its key in the configuration
+	Names  []string `json:"names"`  // that it is for
+	// From and Until bound the time in which it is valid; absent: there is none yet.
+	From     time.Time `json:"from,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+	DaysLeft int       `json:"days_left"`         // negative: it has expired
+	Warning  string    `json:"warning,omitempty"` // what is wrong with it
 }
 
 // UDP counts datagrams of one listener.

@@ -3,14 +3,16 @@ package conf
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// sipPort is the port of SIP over UDP and TCP (RFC 3261 §19.1.2).
+// Ports; those of SIP over UDP and TCP, and over TLS, are in RFC 3261 §19.1.2.
 const (
-	sipPort = 5060
-	dnsPort = 53
+	sipPort  = 5060
+	sipsPort = 5061
+	dnsPort  = 53
 )
 
 // prefix reads an address or a prefix; an address is a prefix of full length.
@@ -152,29 +154,66 @@ func parsePort(text string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// listener reads a listen address such as udp://192.0.2.1:5060.
-func listener() kind[Listener] {
-	return scalar("URL udp://ADDRESS:PORT or tcp://ADDRESS:PORT", parseListener)
+// Where SIP can be listened for: outside, and where PBXes send to.
+var (
+	outsideTransports = []Transport{TransportUDP, TransportTCP, TransportTLS}
+	insideTransports  = []Transport{TransportUDP, TransportTCP, TransportTLS}
+)
+
+// listeners reads a list of listen addresses such as udp://192.0.2.1:5060.
+func listeners(of []Transport) kind[[]Listener] {
+	k := scalar("URL "+urlsOf(of, "or"), func(text string) (Listener, error) { return parseListener(text, of) })
+	return listOf("list of "+urlsOf(of, "and"), k)
 }
 
-func parseListener(text string) (Listener, error) { return parseListenerOn(text, sipPort) }
+// urlsOf writes the URLs of transports for people.
+func urlsOf(of []Transport, last string) string {
+	var text strings.Builder
+	for i, t := range of {
+		switch {
+		case i > 0 && i == len(of)-1:
+			text.WriteString(" " + last + " ")
+		case i > 0:
+			text.WriteString(", ")
+		}
+		text.WriteString(t.String() + "://")
+		if i == len(of)-1 || len(of) == 2 {
+			text.WriteString("ADDRESS:PORT")
+		}
+	}
+	return text.String()
+}
+
+// parseListener reads one of SIP.
+func parseListener(text string, of []Transport) (Listener, error) {
+	return parseListenerOn(text, of, Transport.port)
+}
+
+// plainTransports are those of protocols other than SIP.
+var plainTransports = []Transport{TransportUDP, TransportTCP}
 
 // parseListenerOn reads one whose port is the given one if it names none.
-func parseListenerOn(text string, byDefault uint16) (Listener, error) {
+func parseListenerOn(text string, of []Transport, port func(Transport) uint16) (Listener, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return Listener{}, fmt.Errorf("%s says no transport; write udp://%s or tcp://%s", quote(text), shorten(text), shorten(text))
 	}
-	l := Listener{}
-	switch scheme {
-	case "udp":
-	case "tcp":
-		l.Transport = TransportTCP
-	case "tls", "ws", "wss", "dtls", "sctp":
-		return l, fmt.Errorf("%s:// is not in this version; use udp:// or tcp://", scheme)
-	default:
-		return l, fmt.Errorf("%s is not a transport; use udp:// or tcp://", quote(scheme))
+	var names []string
+	for _, t := range of {
+		names = append(names, t.String()+"://")
 	}
+	i := slices.Index(names, scheme+"://")
+	switch {
+	case i >= 0:
+	case slices.Contains(laterTransports, scheme):
+		return Listener{}, fmt.Errorf("%s:// is not in this version; use %s", scheme, anyOf(names))
+	case slices.Contains(transportNames[:], scheme):
+		return Listener{}, fmt.Errorf("%s:// is not for this key; use %s", scheme, anyOf(names))
+	default:
+		return Listener{}, fmt.Errorf("%s is not a transport; use %s", quote(scheme), anyOf(names))
+	}
+	l := Listener{Transport: of[i]}
+	byDefault := port(l.Transport)
 	if i := strings.IndexAny(rest, "/?#@"); i >= 0 {
 		return l, fmt.Errorf("%s has a %s behind the transport; write only the address and the port", quote(text), quote(rest[i:i+1]))
 	}
@@ -189,6 +228,12 @@ func parseListenerOn(text string, byDefault uint16) (Listener, error) {
 	l.Addr = addr
 	return l, err
 }
+
+// laterTransports are those that the design promises and this version does not have.
+var laterTransports = []string{"ws", "wss", "dtls", "sctp"}
+
+// on makes a function that gives every transport the same port.
+func on(port uint16) func(Transport) uint16 { return func(Transport) uint16 { return port } }
 
 // nameserver reads the address of a DNS server.
 func nameserver() kind[netip.AddrPort] {

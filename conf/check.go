@@ -20,6 +20,7 @@ func (d *decoder) check(c *Config) {
 		d.checkLists(c)
 	}
 	d.checkTCP(c)
+	d.checkTLS(c)
 	d.checkTFTP(c)
 	d.checkDNS(c)
 	d.checkNotify(c)
@@ -69,26 +70,11 @@ func (d *decoder) checkListeners(c *Config) {
 			d.checkPair(a, b)
 		}
 	}
-	if len(inside) == 0 {
-		return
-	}
-	for _, b := range inside {
-		if !speaks(c.Listen.Outside, b.Transport) {
-			d.fail(b.at, b.key, "%s has no counterpart: listen.outside has no %s address; add one there or remove this", b, b.Transport)
-		}
-	}
-	for _, b := range outside {
-		if !speaks(c.Listen.Inside, b.Transport) {
-			d.fail(d.at("listen.inside"), "listen.inside", "there is no %s address here, but %s is in listen.outside and what comes by %s goes on by %s; add %s://ADDRESS:PORT",
-				b.Transport, b.Listener, b.Transport, b.Transport, b.Transport)
-			return
-		}
-	}
 }
 
 // checkPair finds two listeners that cannot both be bound.
 func (d *decoder) checkPair(a, b bound) {
-	if a.Transport != b.Transport || a.Addr.Port() != b.Addr.Port() || a.Addr.Addr().Is4() != b.Addr.Addr().Is4() {
+	if a.Transport.Datagrams() != b.Transport.Datagrams() || a.Addr.Port() != b.Addr.Port() || a.Addr.Addr().Is4() != b.Addr.Addr().Is4() {
 		return
 	}
 	if b.at.isDefault() {
@@ -100,6 +86,8 @@ func (d *decoder) checkPair(a, b bound) {
 		other += ", a default of " + a.key + ","
 	}
 	switch {
+	case a.Addr == b.Addr && a.Transport != b.Transport:
+		d.fail(at, b.key, "%s and %s cannot both have the port; use another one", b, other)
 	case a.Addr == b.Addr && a.key == b.key:
 		d.fail(at, b.key, "%s is listed twice; remove one of them", b)
 	case a.Addr == b.Addr:
@@ -122,6 +110,9 @@ func (d *decoder) checkPBX(c *Config) {
 		return
 	}
 	n := d.values["pbx"]
+	if c.Mode == ModeProxy && d.clean("mode", "listen.outside", "listen.inside") {
+		d.checkOnward(c)
+	}
 	weights := 0
 	for i, p := range c.PBX {
 		weights += p.Weight
@@ -150,6 +141,21 @@ func (d *decoder) checkReach(c *Config, p PBX, key string, at origin) {
 			return
 		}
 	}
+	told := map[Transport]bool{}
+	for _, l := range c.Listen.Outside {
+		on, ok := p.Onward(l.Transport)
+		if ok && !told[on] {
+			told[on] = true
+			if !d.checkWay(c, addr, on, key, at) {
+				return
+			}
+		}
+	}
+}
+
+// checkWay finds that no listener of a transport can be used to speak to a PBX; that there is
+// none at all is for checkOnward to say.
+func (d *decoder) checkWay(c *Config, addr netip.Addr, t Transport, key string, at origin) bool {
 	where := "listen.inside"
 	if len(c.Listen.Inside) == 0 {
 		where = "listen.outside"
@@ -158,26 +164,54 @@ func (d *decoder) checkReach(c *Config, p PBX, key string, at origin) {
 	if addr.Is4() {
 		family = "IPv4"
 	}
-	for _, t := range []Transport{TransportUDP, TransportTCP} {
-		if !speaks(c.Listen.Outside, t) {
+	some, ok, loopback := false, false, false
+	for _, l := range c.InsideOrOutside() {
+		if some = some || l.Transport == t; l.Transport != t || l.Addr.Addr().Is4() != addr.Is4() {
 			continue
 		}
-		ok, loopback := false, false
-		for _, l := range c.InsideOrOutside() {
-			if l.Transport != t || l.Addr.Addr().Is4() != addr.Is4() {
+		only := l.Addr.Addr().IsLoopback() && !addr.IsLoopback()
+		ok, loopback = ok || !only, loopback || only
+	}
+	switch {
+	case ok, !some:
+		return true
+	case loopback:
+		d.fail(at, key, "%s cannot be reached from a loopback address, and %s has no other %s address for %s; add one", addr, where, family, t)
+	default:
+		d.fail(at, key, "%s is %s, but %s has no %s address for %s; add one", addr, family, where, family, t)
+	}
+	return false
+}
+
+// checkOnward finds what comes in and could not go on to the PBXes, and inside listeners
+// that nothing goes on by.
+func (d *decoder) checkOnward(c *Config) {
+	inside := d.bound("listen.inside", c.Listen.Inside)
+	used, told := map[Transport]bool{}, map[Transport]bool{}
+	for _, b := range d.bound("listen.outside", c.Listen.Outside) {
+		for i, p := range c.PBX {
+			on, ok := p.Onward(b.Transport)
+			if !ok {
+				d.fail(d.values["pbx"].itemAt(i), itemKey("pbx", i)+".transports", "the PBX speaks no udp, but %s is in listen.outside and what comes by %s goes on by udp; add udp, or remove that address",
+					b.Listener, b.Transport)
+				return
+			}
+			used[on] = true
+			if told[on] || speaks(c.InsideOrOutside(), on) {
 				continue
 			}
-			only := l.Addr.Addr().IsLoopback() && !addr.IsLoopback()
-			ok, loopback = ok || !only, loopback || only
+			told[on] = true
+			key := "listen.inside"
+			if len(inside) == 0 {
+				key = "listen.outside"
+			}
+			d.fail(d.at(key, "pbx"), key, "there is no %s address here, but %s is in listen.outside and what comes by %s goes on by %s; add %s://ADDRESS:PORT",
+				on, b.Listener, b.Transport, on, on)
 		}
-		switch {
-		case ok:
-		case loopback:
-			d.fail(at, key, "%s cannot be reached from a loopback address, and %s has no other %s address for %s; add one", addr, where, family, t)
-			return
-		default:
-			d.fail(at, key, "%s is %s, but %s has no %s address for %s; add one", addr, family, where, family, t)
-			return
+	}
+	for _, b := range inside {
+		if !used[b.Transport] {
+			d.fail(b.at, b.key, "%s has no counterpart: nothing that comes to listen.outside goes on by %s; add a %s address there or remove this", b, b.Transport, b.Transport)
 		}
 	}
 }

@@ -21,6 +21,14 @@ func (d *decoder) checkTransparent(c *Config) {
 	d.foreign("listen.inside", len(c.Listen.Inside) > 0, why)
 	d.foreign("listen.advertise", len(c.Listen.Advertise) > 0, why)
 	d.foreign("path", c.Path, why)
+	const sees = "sipward cannot look into TLS between others, so this belongs to proxy mode; remove it"
+	d.foreign("tls.certificates", len(c.TLS.Certificates) > 0, sees)
+	d.foreign("tls.acme.domains", len(c.TLS.ACME.Domains) > 0, sees)
+	for i, p := range c.PBX {
+		if d.clean("pbx") && !slices.Equal(p.Transports, []Transport{TransportUDP, TransportTCP}) {
+			d.fail(d.values["pbx"].itemAt(i), itemKey("pbx", i)+".transports", "in transparent mode messages go on by what they come by; remove this")
+		}
+	}
 	switch {
 	case !d.clean("transparent.inside"):
 	case c.Placement == PlacementRouter && len(t.Inside) == 0:

@@ -12,8 +12,10 @@
 package conf
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -76,6 +78,8 @@ type Config struct {
 	DNS DNS
 	// TCP holds the caps of stream connections.
 	TCP TCP
+	// TLS says which certificates are shown, and asked for.
+	TLS TLS
 	// UDP holds the shape of the datagram workers.
 	UDP UDP
 	// Resolver says who answers DNS questions about trunks.
@@ -100,6 +104,9 @@ type Config struct {
 	Log Log
 	// Shutdown says how sipward ends.
 	Shutdown Shutdown
+
+	file   string           // for Problem
+	values map[string]*node // by key, as they were written
 }
 
 // Transparent holds what transparent mode alone needs.
@@ -140,8 +147,8 @@ type Listen struct {
 	// OutsideIsDefault says that nobody chose Outside, so that an address family
 	// which this machine does not have may be left out without a complaint.
 	OutsideIsDefault bool
-	// Inside faces the PBX. Empty: the outside listeners serve both sides.
-	// Otherwise it has the same transports as Outside.
+	// Inside faces the PBX. Empty: the outside listeners serve both sides. Either has
+	// what PBX.Onward says for each transport of Outside.
 	Inside []Listener
 	// Advertise holds what phones are told instead of an outside listener's own
 	// address, where sipward is behind 1:1 NAT. A listener that is not in it
@@ -151,11 +158,43 @@ type Listen struct {
 
 // PBX is one protected PBX.
 type PBX struct {
-	// Address is where it listens, on every transport that sipward listens on.
+	// Address is where it listens, over UDP and TCP.
 	Address netip.AddrPort
 	// Weight is its share of the accounts relative to the other PBXes, 0 to
 	// 1000. Zero: a reserve, used only when all that have a weight are down.
 	Weight int
+	// Transports are those that it speaks: UDP, TCP, TLS; at least one.
+	Transports []Transport
+	// TLS says how it is spoken to over TLS, if that is among them.
+	TLS PBXTLS
+}
+
+// Speaks says whether a transport is among the PBX's.
+func (p *PBX) Speaks(t Transport) bool { return slices.Contains(p.Transports, t) }
+
+// Onward returns what a message goes on to the PBX by that came by t, and whether it can.
+func (p *PBX) Onward(t Transport) (Transport, bool) {
+	if t.Datagrams() {
+		return TransportUDP, p.Speaks(TransportUDP)
+	}
+	for _, on := range []Transport{TransportTLS, TransportTCP, TransportUDP} {
+		if p.Speaks(on) {
+			return on, true
+		}
+	}
+	return TransportUDP, false
+}
+
+// String writes it in one line, as the environment has it.
+func (p PBX) String() string {
+	text := fmt.Sprintf("%s weight %d", p.Address, p.Weight)
+	if !slices.Equal(p.Transports, []Transport{TransportUDP, TransportTCP}) {
+		text += " transports " + show(p.Transports)
+	}
+	if p.Speaks(TransportTLS) {
+		text += " tls " + p.TLS.String()
+	}
+	return text
 }
 
 // Health says how sipward learns that a PBX is down.

@@ -59,23 +59,11 @@ func controlKeys() []key {
 		bind("control.mode", "0660", onRestart, fileMode(), func(c *Config) *fs.FileMode { return &c.Control.Mode }),
 		bind("control.group", `""`, onRestart, group(), func(c *Config) *string { return &c.Control.Group }),
 		bind("control.listen", "[]", onRestart, addresses, func(c *Config) *[]netip.AddrPort { return &c.Control.Listen }),
-		bind("control.certificate", `""`, onReload, optional(path("file")), func(c *Config) *string { return &c.Control.Certificate }),
-		bind("control.certificate_key", `""`, onReload, optional(path("file")), func(c *Config) *string { return &c.Control.CertificateKey }),
+		bind("control.certificate", `""`, onReload, orNone(path("file")), func(c *Config) *string { return &c.Control.Certificate }),
+		bind("control.certificate_key", `""`, onReload, orNone(path("file")), func(c *Config) *string { return &c.Control.CertificateKey }),
 		bind("control.hosts", "[]", onReload, hosts, func(c *Config) *[]string { return &c.Control.Hosts }),
 		bind("control.tokens", "[]", onReload, listOf("list of NAME:ROLE:HASH", scalar("NAME:ROLE:HASH", parseToken)), func(c *Config) *[]Token { return &c.Control.Tokens }),
 	}
-}
-
-// optional lets a path be empty.
-func optional(k kind[string]) kind[string] {
-	read := k.read
-	k.read = func(d *decoder, key string, n *node) string {
-		if n.shape == shapeScalar && n.text == "" {
-			return ""
-		}
-		return read(d, key, n)
-	}
-	return k
 }
 
 func parseControlAddress(text string) (netip.AddrPort, error) {

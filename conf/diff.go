@@ -74,8 +74,6 @@ func show(v any) string {
 			return `""`
 		}
 		return v.String()
-	case PBX:
-		return fmt.Sprintf("%s weight %d", v.Address, v.Weight)
 	}
 	rv := reflect.ValueOf(v)
 	var items []string

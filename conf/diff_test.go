@@ -11,7 +11,8 @@ func TestDiff(t *testing.T) {
 	old := mustParse(t, "lists: {deny: []}\n")
 	changed := mustParse(t, `
 listen: {outside: [udp://198.51.100.1], advertise: {198.51.100.1: sip.example.com}}
-pbx: [{address: 203.0.113.2}, {address: 203.0.113.3, weight: 0}]
+pbx: [{address: 203.0.113.2, transports: [tls, udp], tls: {name: pbx.example.com, ca: /ca.pem}}, {address: 203.0.113.3, weight: 0}]
+tls: {min_version: 1.3}
 health: {interval: 90s}
 trunks: [192.0.2.0/24, 2001:db8::1]
 register: {action: reject 403, block_time: 2h}
@@ -32,7 +33,7 @@ log: {level: debug}
 	want := []string{
 		"restart listen.outside: [udp://0.0.0.0:5060, tcp://0.0.0.0:5060, udp://[::]:5060, tcp://[::]:5060] → [udp://198.51.100.1:5060]",
 		"restart listen.advertise: {} → {udp://198.51.100.1:5060: sip.example.com}",
-		"reload pbx: [203.0.113.2:5060 weight 1] → [203.0.113.2:5060 weight 1, 203.0.113.3:5060 weight 0]",
+		"reload pbx: [203.0.113.2:5060 weight 1] → [203.0.113.2:5060 weight 1 transports [tls, udp] tls port 5061 name pbx.example.com ca /ca.pem, 203.0.113.3:5060 weight 0]",
 		"reload health.interval: 5s → 1m30s",
 		"reload trunks: [] → [192.0.2.0/24, 2001:db8::1/128]",
 		"reload register.block_time: 1h → 2h",
@@ -42,6 +43,7 @@ log: {level: debug}
 		"reload breaker.good_share: 10% → 5%",
 		"restart tcp.max_message: 64KiB → 128KiB",
 		"restart tcp.idle_timeout: 65m → 1d",
+		"reload tls.min_version: 1.2 → 1.3",
 		"restart control.mode: 0660 → 0600",
 		`restart control.group: "" → voip`,
 		"reload log.level: info → debug",

@@ -140,7 +140,7 @@ var strangerRule = reasons{ActionOff: openResolver, ActionNotify: openResolver, 
 
 // parseDNSListener reads where PBXes ask. All addresses would be those of the outside, too.
 func parseDNSListener(text string) (Listener, error) {
-	l, err := parseListenerOn(text, dnsPort)
+	l, err := parseListenerOn(text, plainTransports, on(dnsPort))
 	if err == nil && l.Addr.Addr().IsUnspecified() {
 		err = fmt.Errorf("%s is all addresses, those of the outside among them; write the one that the PBXes ask", quote(text))
 	}

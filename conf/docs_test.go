@@ -39,7 +39,8 @@ func TestReferenceFileIsTheDefault(t *testing.T) {
 	}
 	for _, k := range allKeys() { // items of a list that is empty by default stand in a comment
 		section, name, isPart := strings.Cut(k, "[].")
-		if isPart && section != "pbx" && regexp.MustCompile(`(?m)^  #  +(- )?`+name+`: `).Match(text) {
+		name, ofTLS := strings.CutPrefix(name, "tls.")
+		if isPart && (section != "pbx" || ofTLS) && regexp.MustCompile(`(?m)^ +#  +(- )?`+name+`: `).Match(text) {
 			keys = append(keys, k)
 		}
 	}
@@ -133,7 +134,7 @@ func TestDocumentationListsEachKey(t *testing.T) {
 // shows none.
 func TestDocumentationSnippets(t *testing.T) {
 	var parts [][]byte
-	for _, file := range []string{docFile, "../docs/transparent.md", "../docs/reports.md"} {
+	for _, file := range []string{docFile, "../docs/transparent.md", "../docs/reports.md", "../docs/installation.md", "../docs/transports.md"} {
 		parts = append(parts, bytes.Split(readFile(t, file), []byte("```yaml\n"))[1:]...)
 	}
 	if len(parts) < 6 {
@@ -161,7 +162,7 @@ func TestDocumentedComplaints(t *testing.T) {
 // TestEachFieldHasAKey walks the typed configuration: a field that no key sets
 // would be a setting that nobody can change.
 func TestEachFieldHasAKey(t *testing.T) {
-	items := []reflect.Type{reflect.TypeFor[conf.PBX](), reflect.TypeFor[conf.NotifyChannel](), reflect.TypeFor[conf.NotifyRule](), reflect.TypeFor[conf.ReportSchedule]()}
+	items := []reflect.Type{reflect.TypeFor[conf.PBX](), reflect.TypeFor[conf.NotifyChannel](), reflect.TypeFor[conf.NotifyRule](), reflect.TypeFor[conf.ReportSchedule](), reflect.TypeFor[conf.Certificate]()}
 	var fields []string
 	var walk func(prefix string, typ reflect.Type)
 	walk = func(prefix string, typ reflect.Type) {
@@ -169,7 +170,7 @@ func TestEachFieldHasAKey(t *testing.T) {
 			f := typ.Field(i)
 			name := prefix + snake(f.Name)
 			switch {
-			case name == "listen.outside_is_default":
+			case name == "listen.outside_is_default", !f.IsExported():
 				// Says something about a key, is none.
 			case f.Type == reflect.TypeFor[netip.AddrPort](), f.Type == reflect.TypeFor[conf.Action]():
 				fields = append(fields, name)
@@ -193,12 +194,14 @@ func TestEachFieldHasAKey(t *testing.T) {
 // snake spells a field as the file does: MaxPerSource is max_per_source.
 func snake(field string) string {
 	switch field {
-	case "PBX", "TCP", "UDP", "TFTP", "DNS", "TLS", "URL":
+	case "PBX", "TCP", "UDP", "TFTP", "DNS", "TLS", "URL", "CA", "ACME":
 		return strings.ToLower(field)
 	case "DNSProtection":
 		return "dns_protection"
 	case "CAFile":
 		return "ca_file"
+	case "ClientCA":
+		return "client_ca"
 	case "IPv6SourcePrefix":
 		return "ipv6_source_prefix"
 	}

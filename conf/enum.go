@@ -46,9 +46,27 @@ type Transport uint8
 const (
 	TransportUDP Transport = iota
 	TransportTCP
+	TransportTLS
 )
 
-func (t Transport) String() string { return [...]string{"udp", "tcp"}[t] }
+var transportNames = [...]string{"udp", "tcp", "tls"}
+
+func (t Transport) String() string { return transportNames[t] }
+
+// Datagrams says whether it has a port of UDP, and not of TCP. What comes by it goes on to
+// a PBX by UDP alone, because nobody would send again what is lost before sipward.
+func (t Transport) Datagrams() bool { return t == TransportUDP }
+
+// Certified says whether listening needs a certificate.
+func (t Transport) Certified() bool { return t == TransportTLS }
+
+// port is where it is listened for if nothing is said (RFC 3261 §19.1.2).
+func (t Transport) port() uint16 {
+	if t == TransportTLS {
+		return sipsPort
+	}
+	return sipPort
+}
 
 // Listener is one address that sipward receives on. It is comparable.
 type Listener struct {

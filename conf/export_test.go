@@ -41,13 +41,23 @@ func FileKeys(text []byte) ([]string, error) {
 	for name, n := range flatten(rep, schema(), root) {
 		names = append(names, name)
 		for _, item := range n.items {
-			for _, f := range item.fields {
-				names = append(names, name+"[]."+f.name)
-			}
+			names = append(names, fieldNames(name+"[].", item)...)
 		}
 	}
 	if len(rep.problems) > 0 {
 		return nil, rep.problems
 	}
 	return names, nil
+}
+
+func fieldNames(prefix string, n *node) []string {
+	var names []string
+	for _, f := range n.fields {
+		if f.value.shape == shapeMap {
+			names = append(names, fieldNames(prefix+f.name+".", f.value)...)
+			continue
+		}
+		names = append(names, prefix+f.name)
+	}
+	return names
 }

@@ -8,13 +8,14 @@ import (
 // fieldOf is a key inside an item of type T.
 type fieldOf[T any] struct {
 	part
-	read func(d *decoder, key string, n *node, v *T)
+	inner []part // of a section
+	read  func(d *decoder, key string, n *node, v *T)
 }
 
 // in makes a key inside an item of a field of the item. The default is only
 // documented: the item begins with it.
 func in[T, V any](name, def string, k kind[V], field func(*T) *V) fieldOf[T] {
-	return fieldOf[T]{part{name, k.name, def}, func(d *decoder, key string, n *node, v *T) { *field(v) = k.read(d, key, n) }}
+	return fieldOf[T]{part{name, k.name, def, k.shape == shapeList}, k.parts, func(d *decoder, key string, n *node, v *T) { *field(v) = k.read(d, key, n) }}
 }
 
 // item makes a kind of a section with keys of its own. It begins as start, and check,
@@ -23,8 +24,14 @@ func item[T any](what string, start T, check func(d *decoder, key string, n *nod
 	k := kind[T]{name: "section", shape: shapeMap}
 	var names []string
 	for _, f := range fields {
-		k.parts = append(k.parts, f.part)
 		names = append(names, f.name)
+		if len(f.inner) == 0 {
+			k.parts = append(k.parts, f.part)
+		}
+		for _, p := range f.inner {
+			p.name = join(f.name, p.name)
+			k.parts = append(k.parts, p)
+		}
 	}
 	k.read = func(d *decoder, key string, n *node) T {
 		v := start

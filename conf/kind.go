@@ -22,8 +22,11 @@ type kind[T any] struct {
 	read func(d *decoder, key string, n *node) T
 }
 
-// part is a key inside an item.
-type part struct{ name, typ, def string }
+// part is a key inside an item, or in a section of it.
+type part struct {
+	name, typ, def string
+	list           bool
+}
 
 // decoder reads the values of one configuration.
 type decoder struct {

@@ -65,6 +65,7 @@ func parse(name, dir string, text []byte, environ []string) (*Config, error) {
 	}
 	d := &decoder{report: rep, dir: dir, values: merged, bad: map[string]bool{}}
 	c := d.decode(keys)
+	c.file, c.values = name, merged
 	d.check(c)
 	if err := rep.err(); err != nil {
 		return nil, err

@@ -40,6 +40,14 @@ type field struct {
 	value *node
 }
 
+// writtenAt returns where a node is written; there may be none.
+func (n *node) writtenAt() origin {
+	if n == nil {
+		return origin{}
+	}
+	return n.at
+}
+
 // itemAt returns the origin of the i-th item of a list, or that of the list.
 func (n *node) itemAt(i int) origin {
 	if i < len(n.items) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,6 +32,37 @@ func (p Problem) Error() string {
 		return where + ": " + p.Text
 	}
 	return where + ": " + p.Key + ": " + p.Text
+}
+
+// Problem says what is wrong with a key of a configuration that conf itself cannot see, such
+// as in a file that it names. The key may be of an item, as in pbx[0].tls.ca.
+func (c *Config) Problem(key, text string) Problem {
+	rep := &report{file: c.file}
+	rep.fail(c.origin(key), key, "%s", text)
+	return rep.problems[0]
+}
+
+// origin returns where a key is written, or what it is in; the zero origin for a default.
+func (c *Config) origin(key string) origin {
+	name, rest, isItem := strings.Cut(key, "[")
+	n := c.values[name]
+	if n == nil || !isItem {
+		return n.writtenAt()
+	}
+	index, rest, _ := strings.Cut(rest, "]")
+	i, err := strconv.Atoi(index)
+	if err != nil || i >= len(n.items) {
+		return n.writtenAt()
+	}
+	n = n.items[i]
+	for name := range strings.SplitSeq(strings.TrimPrefix(rest, "."), ".") {
+		for _, f := range n.fields {
+			if f.name == name {
+				n = f.value
+			}
+		}
+	}
+	return n.writtenAt()
 }
 
 // Errors holds every mistake of a configuration: those in the file in the order

@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 func schema() []key {
 	var keys []key
 	for _, part := range [][]key{
-		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(),
+		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tlsKeys(),
 		tftpKeys(), dnsKeys(), reportKeys(), notifyKeys(),
 		serviceKeys(), controlKeys(),
 		logKeys(),
@@ -59,7 +59,6 @@ func schema() []key {
 func pathKeys() []key {
 	mode := oneOf(nil, choice[Mode]{"proxy", ModeProxy}, choice[Mode]{"transparent", ModeTransparent})
 	probe := oneOf(nil, choice[Probe]{"options", ProbeOptions}, choice[Probe]{"tcp", ProbeTCP}, choice[Probe]{"off", ProbeOff})
-	listeners := listOf("list of udp://ADDRESS:PORT and tcp://ADDRESS:PORT", listener())
 	advertise := bind("listen.advertise", "{}", onRestart, advertiseKind(), func(c *Config) *map[Listener]Advertised { return &c.Listen.Advertise })
 	advertise.read = func(d *decoder, c *Config, n *node) {
 		c.Listen.Advertise = readAdvertise(d, advertise.name, n, c.Listen.Outside)
@@ -67,8 +66,8 @@ func pathKeys() []key {
 	count := wholeNumber(1, 100)
 	return []key{
 		bind("mode", "proxy", onRestart, mode, func(c *Config) *Mode { return &c.Mode }),
-		bind("listen.outside", defaultOutside, onRestart, listeners, func(c *Config) *[]Listener { return &c.Listen.Outside }),
-		bind("listen.inside", "[]", onRestart, listeners, func(c *Config) *[]Listener { return &c.Listen.Inside }),
+		bind("listen.outside", defaultOutside, onRestart, listeners(outsideTransports), func(c *Config) *[]Listener { return &c.Listen.Outside }),
+		bind("listen.inside", "[]", onRestart, listeners(insideTransports), func(c *Config) *[]Listener { return &c.Listen.Inside }),
 		advertise,
 		bind("pbx", "", onReload, listOf("list of sections", pbxItem()), func(c *Config) *[]PBX { return &c.PBX }),
 		bind("health.probe", "options", onReload, probe, func(c *Config) *Probe { return &c.Health.Probe }),

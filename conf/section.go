@@ -12,48 +12,89 @@ import (
 // defaultWeight makes PBXes that say nothing share alike.
 const defaultWeight = 1
 
-// pbxItem reads one PBX: a section with address and weight, or the same in one
-// line, as the environment needs it: ADDRESS or ADDRESS;weight=N.
+// pbxItem reads one PBX: a section, or the same in one line, as the environment needs it:
+// ADDRESS or ADDRESS;weight=N;transports=udp+tls;tls.name=NAME.
 func pbxItem() kind[PBX] {
-	k := item("a PBX", PBX{Weight: defaultWeight}, checkItem,
+	transports := oneOf(nil, choice[Transport]{"udp", TransportUDP}, choice[Transport]{"tcp", TransportTCP}, choice[Transport]{"tls", TransportTLS})
+	start := PBX{Weight: defaultWeight, Transports: []Transport{TransportUDP, TransportTCP}, TLS: PBXTLS{Port: sipsPort}}
+	return inOneLine("address", item("a PBX", start, checkItem,
 		in("address", "", scalar("address, with or without port", parsePBXAddress), func(p *PBX) *netip.AddrPort { return &p.Address }),
 		in("weight", strconv.Itoa(defaultWeight), wholeNumber(0, 1000), func(p *PBX) *int { return &p.Weight }),
-	)
+		in("transports", "[udp, tcp]", listOf("list of udp, tcp and tls", transports), func(p *PBX) *[]Transport { return &p.Transports }),
+		in("tls", "", pbxTLS(start.TLS), func(p *PBX) *PBXTLS { return &p.TLS }),
+	))
+}
+
+func checkItem(d *decoder, key string, n *node, given []string, p *PBX) {
+	if !slices.Contains(given, "address") {
+		d.fail(n.at, join(key, "address"), `the address is missing; add "address: ADDRESS:PORT"`)
+	}
+	if len(p.Transports) == 0 {
+		d.fail(n.fieldAt("transports"), join(key, "transports"), "the list is empty; write what the PBX speaks, such as [udp], or remove the key")
+	}
+	switch speaks := slices.Contains(p.Transports, TransportTLS); {
+	case !speaks && slices.Contains(given, "tls"):
+		d.fail(n.fieldAt("tls"), join(key, "tls"), `the PBX is not spoken to over TLS; write "transports: [udp, tls]" beside it, or remove this`)
+	case speaks && slices.Contains(p.Transports, TransportTCP) && p.TLS.Port == int(p.Address.Port()):
+		d.fail(n.fieldAt("tls"), join(key, "tls.port"), "%d is its port for TCP, too; take tcp out of its transports, or write the port of TLS", p.TLS.Port)
+	}
+}
+
+// inOneLine lets an item be written in one line, too: FIRST;name=value;section.name=value,
+// with + between the items of a list.
+func inOneLine[T any](first string, k kind[T]) kind[T] {
 	read := k.read
-	k.read = func(d *decoder, key string, n *node) PBX {
+	k.read = func(d *decoder, key string, n *node) T {
 		if n.shape == shapeScalar {
-			n = pbxFields(n)
+			n = fieldsOf(n, first, k.parts)
 		}
 		return read(d, key, n)
 	}
 	return k
 }
 
-func checkItem(d *decoder, key string, n *node, given []string, _ *PBX) {
-	if !slices.Contains(given, "address") {
-		d.fail(n.at, join(key, "address"), `the address is missing; add "address: ADDRESS:PORT"`)
-	}
-}
-
-// pbxFields takes the one-line form apart.
-func pbxFields(n *node) *node {
-	address, params, _ := strings.Cut(n.text, ";")
-	m := &node{shape: shapeMap, at: n.at, fields: []field{{
-		name: "address", at: n.at, value: &node{shape: shapeScalar, at: n.at, text: strings.TrimSpace(address)},
-	}}}
+// fieldsOf takes the one-line form apart.
+func fieldsOf(n *node, first string, parts []part) *node {
+	value, params, _ := strings.Cut(n.text, ";")
+	all := &node{shape: shapeMap, at: n.at}
+	scalar := func(text string) *node { return &node{shape: shapeScalar, at: n.at, text: strings.TrimSpace(text)} }
+	all.fields = append(all.fields, field{name: first, at: n.at, value: scalar(value)})
 	for param := range strings.SplitSeq(params, ";") {
 		if param = strings.TrimSpace(param); param == "" {
 			continue
 		}
-		name, value, _ := strings.Cut(param, "=")
-		m.fields = append(m.fields, field{name: name, at: n.at, value: &node{shape: shapeScalar, at: n.at, text: value}})
+		name, text, _ := strings.Cut(param, "=")
+		v := scalar(text)
+		if i := slices.IndexFunc(parts, func(p part) bool { return p.name == name }); i >= 0 && parts[i].list {
+			v = &node{shape: shapeList, at: n.at}
+			for item := range strings.SplitSeq(text, "+") {
+				v.items = append(v.items, scalar(item))
+			}
+		}
+		into := all
+		if section, inner, nested := strings.Cut(name, "."); nested {
+			into, name = all.section(section), inner
+		}
+		into.fields = append(into.fields, field{name: name, at: n.at, value: v})
 	}
-	return m
+	return all
+}
+
+// section returns the section of that name in a section, a new one if there is none.
+func (n *node) section(name string) *node {
+	for _, f := range n.fields {
+		if f.name == name && f.value.shape == shapeMap {
+			return f.value
+		}
+	}
+	s := &node{shape: shapeMap, at: n.at}
+	n.fields = append(n.fields, field{name: name, at: n.at, value: s})
+	return s
 }
 
 func parsePBXAddress(text string) (netip.AddrPort, error) {
 	if strings.Contains(text, "://") {
-		return netip.AddrPort{}, fmt.Errorf("%s names a transport; write the address alone, because sipward speaks to the PBX what the phone speaks to it", quote(text))
+		return netip.AddrPort{}, fmt.Errorf("%s names a transport; write the address alone, and under transports what the PBX speaks", quote(text))
 	}
 	host, _, _ := splitPort(text)
 	if looksLikeName(host) {
@@ -109,7 +150,7 @@ func readAdvertise(d *decoder, key string, n *node, outside []Listener) map[List
 // listenerMatch reads a key of listen.advertise.
 func listenerMatch(text string) (func(Listener) bool, error) {
 	if strings.Contains(text, "://") {
-		want, err := parseListener(text)
+		want, err := parseListener(text, outsideTransports)
 		return func(l Listener) bool { return l == want }, err
 	}
 	want, err := parseAddr(strings.Trim(text, "[]"))

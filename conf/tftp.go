@@ -68,7 +68,7 @@ func tftpListeners() kind[[]Listener] {
 		if strings.HasPrefix(text, "tcp://") {
 			return Listener{}, fmt.Errorf("TFTP is spoken over UDP alone; write udp://%s", shorten(strings.TrimPrefix(text, "tcp://")))
 		}
-		return parseListenerOn(text, tftpPort)
+		return parseListenerOn(text, plainTransports, on(tftpPort))
 	})
 	k := listOf("udp://ADDRESS:PORT, or list of them", one)
 	list := k.read

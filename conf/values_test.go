@@ -41,7 +41,7 @@ func listener(t conf.Transport, addr string) conf.Listener {
 
 // TestValues reads the ways in which values may be written.
 func TestValues(t *testing.T) {
-	udp, tcp := conf.TransportUDP, conf.TransportTCP
+	udp, tcp, tls := conf.TransportUDP, conf.TransportTCP, conf.TransportTLS
 	for _, c := range []struct {
 		text string
 		get  func(*conf.Config) any
@@ -54,9 +54,22 @@ func TestValues(t *testing.T) {
 		{"listen: {outside: ['udp://[::ffff:198.51.100.1]:5060']}\n", func(c *conf.Config) any { return c.Listen.Outside },
 			[]conf.Listener{listener(udp, "198.51.100.1:5060")}},
 		{"pbx: [{address: 203.0.113.2:5070, weight: 3}, 203.0.113.3, 203.0.113.4;weight=0]\n", func(c *conf.Config) any { return c.PBX },
-			[]conf.PBX{{netip.MustParseAddrPort("203.0.113.2:5070"), 3}, {netip.MustParseAddrPort("203.0.113.3:5060"), 1}, {netip.MustParseAddrPort("203.0.113.4:5060"), 0}}},
+			[]conf.PBX{plainPBX("203.0.113.2:5070", 3), plainPBX("203.0.113.3:5060", 1), plainPBX("203.0.113.4:5060", 0)}},
 		{"pbx:\n- address: 2001:db8::2\n- address: \"[2001:db8::3]\"\n- address: \"[2001:db8::4]:5070\"\n", func(c *conf.Config) any { return c.PBX },
-			[]conf.PBX{{netip.MustParseAddrPort("[2001:db8::2]:5060"), 1}, {netip.MustParseAddrPort("[2001:db8::3]:5060"), 1}, {netip.MustParseAddrPort("[2001:db8::4]:5070"), 1}}},
+			[]conf.PBX{plainPBX("[2001:db8::2]:5060", 1), plainPBX("[2001:db8::3]:5060", 1), plainPBX("[2001:db8::4]:5070", 1)}},
+		{"pbx: [203.0.113.2;transports=udp+tls;tls.port=5071;tls.name=PBX.Example.com;weight=2]\ntls: {certificates: [{certificate: a.pem, key: k/a.key}, /b.pem;key=/b.key]}\nlisten: {outside: [udp://198.51.100.1, tls://198.51.100.1, 'tls://[2001:db8::1]:5062']}\n",
+			func(c *conf.Config) any { return []any{c.PBX, c.TLS.Certificates, c.Listen.Outside} }, []any{
+				[]conf.PBX{{
+					Address: netip.MustParseAddrPort("203.0.113.2:5060"), Weight: 2, Transports: []conf.Transport{udp, tls},
+					TLS: conf.PBXTLS{Port: 5071, Name: "pbx.example.com"},
+				}},
+				[]conf.Certificate{{"/etc/sipward/a.pem", "/etc/sipward/k/a.key"}, {"/b.pem", "/b.key"}},
+				[]conf.Listener{listener(udp, "198.51.100.1:5060"), listener(tls, "198.51.100.1:5061"), listener(tls, "[2001:db8::1]:5062")},
+			}},
+		{"pbx: [{address: 203.0.113.2, transports: [tls], tls: {pins: ['sha256:" + strings.Repeat("AB:", 31) + "CD', sha256:" + strings.Repeat("01", 32) + "]}}]\nlisten: {outside: [tls://198.51.100.1]}\ntls: {acme: {domains: [SIP.example.com], agree: true, challenge: tls-alpn-01}, min_version: 1.3}\n",
+			func(c *conf.Config) any {
+				return []any{c.PBX[0].TLS.Pins[0].String(), c.PBX[0].TLS.Pins[1][31], c.TLS.ACME.Domains, c.TLS.ACME.Challenge, c.TLS.MinVersion}
+			}, []any{"sha256:" + strings.Repeat("ab", 31) + "cd", byte(1), []string{"sip.example.com"}, conf.ChallengeTLS, conf.TLS13}},
 		{"trunks: [192.0.2.1, 192.0.2.0/28, 2001:db8::/32, '::ffff:192.0.2.128/121', ::ffff:198.51.100.7]\n", func(c *conf.Config) any { return c.Trunks },
 			prefixes("192.0.2.1/32", "192.0.2.0/28", "2001:db8::/32", "192.0.2.128/25", "198.51.100.7/32")},
 		{"lists: {deny: [0.0.0.0/0, '::/0']}\n", func(c *conf.Config) any { return c.Lists.Deny }, prefixes("0.0.0.0/0", "::/0")},
@@ -163,7 +176,7 @@ func TestEnvironment(t *testing.T) {
 		{c.Listen.Outside, []conf.Listener{listener(conf.TransportUDP, "10.0.0.5:5060"), listener(conf.TransportUDP, "[2001:db8::1]:5060")}},
 		{c.Listen.OutsideIsDefault, false},
 		{len(c.Listen.Advertise), 2},
-		{c.PBX, []conf.PBX{{netip.MustParseAddrPort("203.0.113.9:5060"), 2}, {netip.MustParseAddrPort("[2001:db8::2]:5070"), 1}}},
+		{c.PBX, []conf.PBX{plainPBX("203.0.113.9:5060", 2), plainPBX("[2001:db8::2]:5070", 1)}},
 		{c.TokenKeyFile, "/etc/sipward/keys/token"},
 		{c.Log.Level, slog.LevelWarn},
 		{c.Invite.Action, conf.Action{Kind: conf.ActionReject, Code: 486}},

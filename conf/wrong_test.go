@@ -70,3 +70,25 @@ func TestManyProblems(t *testing.T) {
 		t.Errorf("%d lines that end in %q, want 201 and %q", len(lines), lines[len(lines)-1], want)
 	}
 }
+
+// TestProblem: where a key is written that others find something wrong with.
+func TestProblem(t *testing.T) {
+	c, err := conf.Parse("p.yaml", []byte("listen: {outside: [tls://198.51.100.1]}\npbx:\n- address: 203.0.113.2\n  transports: [tls]\n  tls:\n    ca: ca.pem\ntls:\n  certificates:\n  - {certificate: a.pem, key: a.key}\n  - b.pem;key=b.key\n"),
+		[]string{"SIPWARD_TLS__MIN_VERSION=1.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"tls.certificates[0].key":         "p.yaml:9:31: tls.certificates[0].key: x",
+		"tls.certificates[1].certificate": "p.yaml:10:5: tls.certificates[1].certificate: x",
+		"tls.certificates[7].certificate": "p.yaml:9:3: tls.certificates[7].certificate: x",
+		"pbx[0].tls.ca":                   "p.yaml:6:9: pbx[0].tls.ca: x",
+		"pbx[0].weight":                   "p.yaml:3:3: pbx[0].weight: x",
+		"tls.client_ca":                   "p.yaml:1:1: tls.client_ca: x",
+		"tls.min_version":                 "environment variable SIPWARD_TLS__MIN_VERSION: tls.min_version: x",
+	} {
+		if got := c.Problem(key, "x").Error(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -56,6 +56,9 @@ func ofNotice(x *policy.Notice) occurrence {
 	case policy.NoticeKernelFull, policy.NoticeKernelRoom:
 		o.ofItself(policy.NoticeKernelFull)
 		o.holds, o.ends = x.Kind == policy.NoticeKernelFull, x.Kind == policy.NoticeKernelRoom
+	case policy.NoticeCertificate, policy.NoticeCertificateFine:
+		o.ofItself(policy.NoticeCertificate)
+		o.holds, o.ends = x.Kind == policy.NoticeCertificate, x.Kind == policy.NoticeCertificateFine
 	case policy.NoticeKernelRepaired:
 		o.ofItself(x.Kind)
 	case policy.NoticeKnownPlaces, policy.NoticeRequestLimit:

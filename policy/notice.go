@@ -11,28 +11,30 @@ type NoticeKind uint8
 
 // The kinds of notices.
 const (
-	NoticeBan            NoticeKind = iota // a source is banned
-	NoticeQuarantine                       // an account is shut out from a source in good standing
-	NoticeKnownPlaces                      // an account is let in from known places only
-	NoticeCalm                             // … and from everywhere again
-	NoticeInviteLimit                      // a source sets up too many calls at once
-	NoticeSpared                           // a source in good standing was not banned for what came in its name
-	NoticeWouldBan                         // a guard that only watches would have acted
-	NoticeBreaker                          // bans are refused because there were too many at once
-	NoticeDigestLeak                       // a phone asked the PBX for its password
-	NoticeRequestLimit                     // a source asks for so much that it is limited
-	NoticeRequestCalm                      // … and is limited no more
-	NoticeDNS                              // an upstream of the DNS front answers as it should not
-	NoticeKernelDown                       // the kernel does not follow the bans
-	NoticeKernelUp                         // … and follows them
-	NoticeKernelFull                       // not all bans fit into the kernel's sets
-	NoticeKernelRoom                       // … and they fit again
-	NoticeKernelRepaired                   // somebody else had changed what sipward has in the kernel
+	NoticeBan             NoticeKind = iota // a source is banned
+	NoticeQuarantine                        // an account is shut out from a source in good standing
+	NoticeKnownPlaces                       // an account is let in from known places only
+	NoticeCalm                              // … and from everywhere again
+	NoticeInviteLimit                       // a source sets up too many calls at once
+	NoticeSpared                            // a source in good standing was not banned for what came in its name
+	NoticeWouldBan                          // a guard that only watches would have acted
+	NoticeBreaker                           // bans are refused because there were too many at once
+	NoticeDigestLeak                        // a phone asked the PBX for its password
+	NoticeRequestLimit                      // a source asks for so much that it is limited
+	NoticeRequestCalm                       // … and is limited no more
+	NoticeDNS                               // an upstream of the DNS front answers as it should not
+	NoticeKernelDown                        // the kernel does not follow the bans
+	NoticeKernelUp                          // … and follows them
+	NoticeKernelFull                        // not all bans fit into the kernel's sets
+	NoticeKernelRoom                        // … and they fit again
+	NoticeKernelRepaired                    // somebody else had changed what sipward has in the kernel
+	NoticeCertificate                       // a certificate has expired, or will soon
+	NoticeCertificateFine                   // … and none will any more
 )
 
 var noticeNames = [...]string{
 	"ban", "quarantine", "known-places", "calm", "invite-limit", "spared", "would-ban", "breaker", "digest-leak",
-	"request-limit", "request-calm", "dns", "kernel-down", "kernel-up", "kernel-full", "kernel-room", "kernel-repaired",
+	"request-limit", "request-calm", "dns", "kernel-down", "kernel-up", "kernel-full", "kernel-room", "kernel-repaired", "certificate", "certificate-fine",
 }
 
 // String returns the stable word of the kind.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,11 +23,12 @@ func configFlag(cmd *cobra.Command, path *string) {
 }
 
 // configuration is a file as sipward would run it: read, checked, and its lists,
-// signatures and certificate loaded. It is not changed once made.
+// signatures and certificates loaded. It is not changed once made.
 type configuration struct {
 	path string
 	conf *conf.Config
 	lists
+	credentials
 	signatures *scanner.Set
 	access     *admin.Access
 	channels   []notify.Channel
@@ -43,17 +45,18 @@ func loadConfiguration(path string) (*configuration, error) {
 	return full, full.loadFiles()
 }
 
-// loadFiles reads the lists, signatures, secrets and the certificate into a configuration that is being
+// loadFiles reads the lists, signatures, secrets and certificates into a configuration that is being
 // made.
 func (c *configuration) loadFiles() error {
 	c.read = stamps(c.files())
-	var err1, err2, err3, err4, err5 error
+	var err1, err2, err3, err4, err5, err6 error
 	c.lists, err1 = loadLists(c.conf)
 	c.signatures, err2 = loadSignatures(c.conf.Scanner)
 	c.access, err3 = admin.NewAccess(accessConfig(c.conf.Control))
 	c.channels, err4 = loadChannels(c.conf)
 	c.schedules, err5 = loadSchedules(c.conf)
-	return errors.Join(err1, err2, err3, err4, err5)
+	c.credentials, err6 = loadCredentials(c.conf)
+	return errors.Join(err1, err2, err3, err4, err5, err6)
 }
 
 func newCheck() *cobra.Command {
@@ -76,7 +79,16 @@ func newCheck() *cobra.Command {
 				fmt.Fprintf(out, "inside   %s\n", l)
 			}
 			for _, p := range c.conf.PBX {
-				fmt.Fprintf(out, "pbx      %s  weight %d\n", p.Address, p.Weight)
+				fmt.Fprintf(out, "pbx      %s\n", p)
+			}
+			for _, i := range c.certs.Infos() {
+				fmt.Fprintf(out, "tls      %s: %s until %s\n", i.Source, ofNames(i.Names), clock(i.NotAfter))
+			}
+			for _, name := range c.conf.TLS.ACME.Domains {
+				fmt.Fprintf(out, "tls      acme: %s from %s\n", name, c.conf.TLS.ACME.Directory)
+			}
+			for _, w := range certificateWarnings(c, time.Now()) {
+				fmt.Fprintf(out, "WARNING  %s\n", safe(w.Error()))
 			}
 			fmt.Fprintf(out, "lists    %d allowed, %d denied, %d trunks\n", c.allow.Len(), c.deny.Len(), c.trunks.Len())
 			for _, g := range guardStatus(c.conf, nil, nil, nil) {

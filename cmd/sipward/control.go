@@ -72,6 +72,9 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintf(w, "pbx\t%s  weight %d  %s\n", p.Address, p.Weight, state)
 	}
+	for _, c := range s.Certificates {
+		fmt.Fprintf(w, "certificate\t%s\n", certificateLine(&c))
+	}
 	fmt.Fprintf(w, "lists\t%d allowed, %d denied, %d trunks\n", s.Allow, s.Deny, s.Trunks)
 	printProtection(w, s)
 	for _, u := range s.UDP {
@@ -101,6 +104,17 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		fmt.Fprintf(w, "notice\t%s %s: %s\n", clock(n.Time), strings.TrimSpace(n.Kind+" "+about), safe(n.Text))
 	}
 	return w.Flush()
+}
+
+func certificateLine(c *admin.Certificate) string {
+	text := safe(c.Source) + " " + ofNames(c.Names)
+	if !c.Until.IsZero() {
+		text += fmt.Sprintf("  until %s, %s left", clock(c.Until), count(c.DaysLeft, "day", "days"))
+	}
+	if c.Warning != "" {
+		text += "  WARNING: it " + safe(c.Warning)
+	}
+	return text
 }
 
 func printDNS(w io.Writer, d *admin.DNS) {

@@ -141,7 +141,7 @@ func disable(set *scanner.Set, ids []string) (*scanner.Set, error) {
 
 // files returns every file beside the configuration that it is made of.
 func (c *configuration) files() []string {
-	all := slices.Concat(c.conf.Lists.AllowFiles, c.conf.Lists.DenyFiles, c.conf.Scanner.Signatures, secretFiles(c.conf))
+	all := slices.Concat(c.conf.Lists.AllowFiles, c.conf.Lists.DenyFiles, c.conf.Scanner.Signatures, secretFiles(c.conf), certificateFiles(c.conf))
 	if c.conf.Control.Certificate != "" {
 		all = append(all, c.conf.Control.Certificate, c.conf.Control.CertificateKey)
 	}
@@ -171,7 +171,7 @@ func stamps(files []string) map[string]stamp {
 // pollFiles is how often these files are looked at.
 const pollFiles = time.Second
 
-// watchFiles puts files with lists, signatures and secrets in force when they change. It waits
+// watchFiles puts files with lists, signatures, secrets and certificates in force when they change. It waits
 // until they have not changed for a whole period, so that one that is being
 // written is not read by half.
 func (e *edge) watchFiles(ctx context.Context) error {
@@ -201,12 +201,16 @@ func (e *edge) reloadFiles(now map[string]stamp) {
 	}
 	next := *e.config
 	if err := next.loadFiles(); err != nil {
-		e.log.Error("a list, a signature file, a secret or the certificate has changed and is wrong; what was in force stays in force", "err", err)
+		e.log.Error("a list, a signature file, a secret or a certificate has changed and is wrong; what was in force stays in force", "err", err)
 		same := *e.config
 		same.read = next.read
 		e.config = &same
 		return
 	}
+	if err := e.pool.Reload(poolConfig(&next, e.store, e.log)); err != nil {
+		e.log.Error("the PBXes stay as they were", "err", err)
+	}
 	e.apply(&next)
+	e.warnOfCertificates(&next)
 	e.log.Info("files have changed and are in force", "allow", e.lists.allow.Len(), "deny", e.lists.deny.Len())
 }

@@ -10,18 +10,24 @@ import (
 	"sipward/policy"
 	"sipward/policy/gate"
 	"sipward/proxy"
+	"sipward/proxy/certs"
 	"sipward/proxy/netio"
 	"sipward/proxy/upstream"
 	"sipward/proxy/upstream/resolve"
 )
 
-// proxyListeners maps listeners with what they advertise.
-func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised) []proxy.Listener {
+var transports = map[conf.Transport]policy.Transport{
+	conf.TransportUDP: policy.UDP, conf.TransportTCP: policy.TCP, conf.TransportTLS: policy.TLS,
+}
+
+// proxyListeners maps listeners with what they advertise, and the certificates that those
+// show that need one.
+func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised, store *certs.Store) []proxy.Listener {
 	var out []proxy.Listener
 	for _, l := range list {
-		p := proxy.Listener{Transport: policy.UDP, Addr: l.Addr}
-		if l.Transport == conf.TransportTCP {
-			p.Transport = policy.TCP
+		p := proxy.Listener{Transport: transports[l.Transport], Addr: l.Addr}
+		if l.Transport.Certified() {
+			p.TLS = store.TLS()
 		}
 		if a, ok := advertise[l]; ok {
 			if a.Port == 0 {
@@ -40,6 +46,7 @@ func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
 	bits := c.IPv6SourcePrefix
 	return netio.TCPConfig{
 		MaxConns: c.TCP.MaxConnections, MaxPerSource: c.TCP.MaxPerSource,
+		HandshakeTimeout: c.TLS.HandshakeTimeout, MaxHandshakes: c.TLS.MaxHandshakes, MaxHandshakesPerSource: c.TLS.MaxHandshakesPerSource,
 		MaxHeader: c.TCP.MaxHeader, MaxMessage: c.TCP.MaxMessage,
 		MessageTimeout: c.TCP.MessageTimeout, IdleTimeout: c.TCP.IdleTimeout, WriteTimeout: c.TCP.WriteTimeout,
 		SourceKey: func(a netip.Addr) netip.Addr {
@@ -71,7 +78,9 @@ func accessConfig(c conf.Control) admin.AccessConfig {
 	return cfg
 }
 
-func poolConfig(c *conf.Config, log *slog.Logger) upstream.Config {
+// poolConfig maps the PBXes. Those that ask for a certificate over TLS are shown the store's.
+func poolConfig(full *configuration, store *certs.Store, log *slog.Logger) upstream.Config {
+	c := full.conf
 	cfg := upstream.Config{
 		Interval: probeInterval(c), Timeout: c.Health.Timeout, Fall: c.Health.Fall, Rise: c.Health.Rise,
 		Logger: log,
@@ -79,8 +88,13 @@ func poolConfig(c *conf.Config, log *slog.Logger) upstream.Config {
 	if c.Health.Probe == conf.ProbeTCP {
 		cfg.Transport = policy.TCP
 	}
-	for _, p := range c.PBX {
-		cfg.PBXes = append(cfg.PBXes, upstream.Target{Address: p.Address, Weight: p.Weight})
+	for i, p := range c.PBX {
+		t := upstream.Target{Address: p.Address, Weight: p.Weight, UDP: p.Speaks(conf.TransportUDP), TCP: p.Speaks(conf.TransportTCP)}
+		if peer := full.peers[i]; peer != nil {
+			t.TLS, t.TLSPort = peer.Clone(), uint16(p.TLS.Port)
+			t.TLS.GetClientCertificate = store.ClientCertificate
+		}
+		cfg.PBXes = append(cfg.PBXes, t)
 	}
 	return cfg
 }

@@ -54,7 +54,7 @@ func kernelConfig(c *conf.Config) kernel.Config {
 	seen := map[kernel.Port]bool{}
 	for _, l := range slices.Concat(protected(c), c.TFTP.Listen) {
 		p := kernel.Port{Protocol: unix.IPPROTO_UDP, Port: l.Addr.Port()}
-		if l.Transport == conf.TransportTCP {
+		if !l.Transport.Datagrams() {
 			p.Protocol = unix.IPPROTO_TCP
 		}
 		if !seen[p] {

@@ -24,6 +24,7 @@ import (
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/proxy"
+	"sipward/proxy/certs"
 	"sipward/proxy/divert"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
@@ -74,6 +75,8 @@ type edge struct {
 	control  *admin.Server
 	page     *dashboard.Dashboard
 	series   *dashboard.Series
+	store    *certs.Store
+	acme     *certs.ACME // nil: there are no certificates to obtain
 	state    *state
 	mirror   *mirror
 	notices  *notices
@@ -113,6 +116,7 @@ func newEdge(c *configuration, log *slog.Logger, events *event.Bus) (*edge, erro
 	if err := e.build(events); err != nil {
 		e.files.close()
 		e.names.close()
+		e.closeACME()
 		e.state.Close()
 		e.closeJournal()
 		return nil, err
@@ -146,14 +150,17 @@ func (e *edge) build(events *event.Bus) error {
 	e.mirror.setLists(e.lists)
 	e.mirror.setGood(e.engine)
 	e.mirror.setLimit(c.conf.Overload)
-	if e.pool, err = upstream.New(poolConfig(c.conf, log)); err != nil {
+	if err = e.openCertificates(); err != nil {
+		return err
+	}
+	if e.pool, err = upstream.New(poolConfig(c, e.store, log)); err != nil {
 		return err
 	}
 	e.resolver = resolve.New(resolverConfig(c.conf))
 	cfg := proxy.Config{
 		UDP: netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
 		TCP: tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
-		Settings: settings(c), QueueFull: e.mirror.queueFull,
+		Settings: settings(c), QueueFull: e.mirror.queueFull, Explain: certs.Explain,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	}
 	if e.files, err = e.newFiles(events); err != nil {
@@ -223,6 +230,8 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.countStopped(work, e.events) })
 	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
+	group.Go(func() error { return e.runACME(work) })
+	group.Go(func() error { return e.watchCertificates(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
 	group.Go(func() error { return e.mirror.Run(work) })
 	group.Go(func() error { return e.mirror.followStandings(work, e.engine) })
@@ -307,7 +316,7 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 			done.Changed = append(done.Changed, c.String())
 		}
 	}
-	if err := e.pool.Reload(poolConfig(next.conf, e.log)); err != nil {
+	if err := e.pool.Reload(poolConfig(next, e.store, e.log)); err != nil {
 		return admin.Reloaded{}, err
 	}
 	if e.divert != nil {
@@ -320,6 +329,7 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 		e.level.Set(next.conf.Log.Level)
 	}
 	e.apply(next)
+	e.warnOfCertificates(next)
 	e.mirror.setLimit(next.conf.Overload)
 	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
 	return done, nil
@@ -337,6 +347,7 @@ func (e *edge) apply(c *configuration) {
 	if e.reports != nil {
 		e.reports.Reload(c.schedules)
 	}
+	e.store.Put(c.certs)
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
 	e.names.reload(c.conf)

@@ -32,6 +32,7 @@ type running struct {
 	stop   context.CancelFunc
 	done   chan int
 	notify *notifySocket
+	log    io.Writer // what it logs; nil: to the test's own stderr
 }
 
 const minimal = `
@@ -87,8 +88,11 @@ func (r *running) begin() {
 	}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	r.stop, r.done = cancel, make(chan int, 1)
-	done := r.done
-	go func() { done <- execute(ctx, newRoot(), []string{"run", "--config", r.config}) }()
+	done, root := r.done, newRoot()
+	if r.log != nil {
+		root.SetErr(r.log)
+	}
+	go func() { done <- execute(ctx, root, []string{"run", "--config", r.config}) }()
 	r.notify.expect("READY=1")
 }
 

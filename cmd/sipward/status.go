@@ -97,6 +97,7 @@ func (e *edge) Status() admin.Status {
 	if e.reports != nil {
 		s.Reports = e.reports.Status(time.Now())
 	}
+	s.Certificates = certificateStatus(e.store, time.Now())
 	s.TFTP = e.files.status(c.conf)
 	s.DNS = e.names.status(c.conf)
 	for _, u := range st.UDP {

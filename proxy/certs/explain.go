@@ -7,6 +7,10 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sipward/proxy/netio"
 )
 
 // alerts says what a peer means when it ends a handshake (RFC 8446 §6.2), by the words of
@@ -24,39 +28,56 @@ var alerts = []struct{ alert, means string }{
 }
 
 // Explain says for people why a handshake failed, in words that follow a colon. blame
-// says that it was for what the peer sent, so that it speaks against it: not if it went
-// away, took too long, did not like our certificate, or if we have none.
+// says that it was for what the peer sent or left out, so that it speaks against it: not if
+// it went away, did not like our certificate, or if we have none.
 func Explain(err error) (text string, blame bool) {
-	var header tls.RecordHeaderError
 	var trust *x509Error
-	var op *net.OpError
+	var header tls.RecordHeaderError
 	switch {
 	case errors.Is(err, ErrNoCertificate):
 		return "sipward has no certificate yet", false
 	case errors.As(err, &trust):
 		return trust.Error(), false
-	case errors.As(err, &header):
+	case errors.Is(err, netio.ErrPlainSIP):
+		return "what came is SIP without TLS: set the phone to TLS, or to the port for TCP", true
+	case errors.Is(err, netio.ErrNotTLS), errors.As(err, &header):
 		return "what came is no TLS", true
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "it took too long", false
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, netio.ErrHandshakeTimeout), errors.Is(err, os.ErrDeadlineExceeded):
+		return "it took too long", true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, unix.ECONNRESET):
 		return "the other side went away", false
-	case errors.As(err, &op) && op.Op == "remote error":
-		for _, a := range alerts {
-			if strings.Contains(op.Error(), a.alert) {
-				return "the other side ended it: " + a.means, false
-			}
-		}
-		return "the other side ended it: " + strings.TrimPrefix(op.Err.Error(), "tls: "), false
+	}
+	var op *net.OpError
+	if errors.Is(err, netio.ErrRejected) || errors.As(err, &op) && op.Op == "remote error" {
+		return "the other side ended it: " + meaning(err.Error()), false
 	}
 	text = strings.TrimPrefix(err.Error(), "tls: ")
-	switch {
-	case strings.Contains(text, "unsupported versions"):
-		return "the other side speaks only older versions of TLS than tls.min_version allows", false
-	case strings.Contains(text, "no cipher suite supported"), strings.Contains(text, "no mutually supported"), strings.Contains(text, "no supported"):
-		return "the other side speaks only ciphers that sipward does not: " + text, false
-	case strings.Contains(text, "didn't provide a certificate"):
-		return "the other side shows no certificate, and tls.client_auth requires one", false
+	for part, means := range unequal {
+		if strings.Contains(text, part) {
+			return means, false
+		}
 	}
 	return text, true
+}
+
+// meaning explains the alert that stands in a text.
+func meaning(text string) string {
+	for _, a := range alerts {
+		if strings.Contains(text, "tls: "+a.alert) {
+			return a.means
+		}
+	}
+	if i := strings.LastIndex(text, "tls: "); i >= 0 {
+		return text[i+len("tls: "):]
+	}
+	return text
+}
+
+// unequal are the words of crypto/tls when the two sides have nothing in common.
+var unequal = map[string]string{
+	"unsupported versions":         "the other side speaks only older versions of TLS than tls.min_version allows",
+	"no cipher suite supported":    "the other side speaks only ciphers that sipward does not",
+	"no key exchanges":             "the other side speaks only ciphers that sipward does not",
+	"didn't provide a certificate": "the other side shows no certificate, and tls.client_auth requires one",
+	"peer doesn't support any of":  "the other side cannot use the kind of key of sipward's certificate",
 }

@@ -24,8 +24,6 @@ type Peer struct {
 	// (SubjectPublicKeyInfo). With one that fits, neither authority, name nor time matters;
 	// if none fits, nothing else counts.
 	Pins []Pin
-	// Certificate, if not nil, returns what is shown when the PBX asks for one.
-	Certificate func(name string) (*tls.Certificate, error)
 	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13. Zero: TLS 1.2.
 	MinVersion uint16
 }
@@ -59,14 +57,6 @@ func NewPeer(p Peer) (*tls.Config, error) {
 	// wildcards, which RFC 5922 does not, and no SIP URI.
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = v.verify
-	if p.Certificate != nil {
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if c, err := p.Certificate(""); err == nil {
-				return c, nil
-			}
-			return new(tls.Certificate), nil
-		}
-	}
 	return cfg, nil
 }
 

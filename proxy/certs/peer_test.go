@@ -129,10 +129,11 @@ func TestPeerAsksForOurs(t *testing.T) {
 			cfg.Pairs = []certs.Pair{s.pair(t, "ours", certstest.Options{DNS: []string{"edge.example.com"}})}
 		}
 		st := certs.NewStore(load(t, cfg), nil)
-		client, err := certs.NewPeer(certs.Peer{Addr: netip.MustParseAddr("203.0.113.2"), CA: s.ca, Certificate: st.Certificate})
+		client, err := certs.NewPeer(certs.Peer{Addr: netip.MustParseAddr("203.0.113.2"), CA: s.ca})
 		if err != nil {
 			t.Fatal(err)
 		}
+		client.GetClientCertificate = st.ClientCertificate
 		conn, _, there, here := shake(t, &tls.Config{Certificates: []tls.Certificate{pbx.TLS}, ClientAuth: tls.RequestClientCert}, client)
 		if there != nil || here != nil {
 			t.Fatal(there, here)

@@ -110,6 +110,16 @@ func (st *Store) Certificate(name string) (*tls.Certificate, error) {
 	return nil, ErrNoCertificate
 }
 
+// ClientCertificate is a tls.Config.GetClientCertificate: a PBX that asks for a certificate
+// is shown the first one, or none if there is none.
+func (st *Store) ClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	c, err := st.Certificate("")
+	if err != nil {
+		return new(tls.Certificate), nil
+	}
+	return c, nil
+}
+
 // Verified returns the SIP domains that a client has shown to be; see Set.Verified.
 func (st *Store) Verified(c *tls.ConnectionState) []string { return st.set.Load().Verified(c) }
 

@@ -143,7 +143,7 @@ func (s *site) changes(t *testing.T, nsd *lab.Process) {
 	}
 	nsd.Stop(5 * time.Second)
 	began := time.Now()
-	if out := s.dig(t, "www.example.com"); !strings.Contains(out, "SERVFAIL") || time.Since(began) > 5*time.Second {
+	if out := s.dig(t, "www.example.com"); !strings.Contains(out, "SERVFAIL") || time.Since(began) > patience {
 		t.Errorf("without an upstream, after %v:\n%s", time.Since(began), out)
 	}
 	if out, _ := s.sipward.CLI("status"); !strings.Contains(out, "DOWN since") {

@@ -98,7 +98,7 @@ func (s *site) testKilled(t *testing.T, placement, fail string) {
 			call *phone.Call
 			sdp  []byte
 		}{{out, a.SDP()}, {in, b.SDP()}} {
-			want(t, 200)(c.call.Request(within(t, time.Second), "INVITE", c.sdp))
+			want(t, 200)(c.call.Request(within(t, patience), "INVITE", c.sdp))
 		}
 		t.Logf("the call went on %v after kill -9", time.Since(killed).Round(time.Millisecond))
 		if s.hasTable(t, placement) {

@@ -62,9 +62,9 @@ func (s *site) testTrunk(t *testing.T) {
 		{"refused", "9", "trunk", carrier, 3 * time.Second},
 		{"refused-again", "9", "trunk", carrier, 3 * time.Second},
 		{"silent", "8", "silent", s.carrier(t, udp, "silent", silentCarrierAt), 2 * patience},
-		{"tcp", "7", "stream", s.carrier(t, tcp, "stream", carrierAt), 3 * time.Second},
-		{"udp6", "5", "six", s.carrier(t, udp6, "six", sixCarrierAt), 3 * time.Second},
-		{"tcp6", "4", "six-stream", s.carrier(t, tcp6, "six-stream", sixCarrierAt), 3 * time.Second},
+		{"tcp", "7", "stream", s.carrier(t, tcp, "stream", carrierAt), patience},
+		{"udp6", "5", "six", s.carrier(t, udp6, "six", sixCarrierAt), patience},
+		{"tcp6", "4", "six-stream", s.carrier(t, tcp6, "six-stream", sixCarrierAt), patience},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, in := s.dialOut(t, caller, c.carrier, c.prefix+"12345", c.host+".example.com", c.most)

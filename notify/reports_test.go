@@ -226,9 +226,16 @@ func TestReportMailServerDown(t *testing.T) {
 		r := newReporter(t, nowhere, ch)
 		defer r.journal.Close()
 		until(1, 6)
-		_, stop := r.run(report.Schedule{At: 7 * 60, Channel: "nowhere"}, report.Schedule{At: 7 * 60, Channel: "ops"})
+		s, stop := r.run(report.Schedule{At: 7 * 60, Channel: "nowhere"}, report.Schedule{At: 7 * 60, Channel: "ops"})
 		defer stop()
 		until(0, 12)
+		down := s.Status(time.Now())
+		for _, st := range down {
+			if st.Error == "" || st.Failures < 3 || st.Due.Hour() != 7 || !st.Again.After(time.Now()) || !st.Last.IsZero() ||
+				st.Next.Sub(st.Due).Round(2*time.Hour) != 24*time.Hour {
+				t.Errorf("while it is down: %+v", st)
+			}
+		}
 		if n := strings.Count(r.log.String(), "a report cannot be mailed"); n < 6 || n > 30 {
 			t.Errorf("%d attempts: %s", n, r.log)
 		}
@@ -244,6 +251,13 @@ func TestReportMailServerDown(t *testing.T) {
 		}
 		if n := strings.Count(r.log.String(), "given up"); n != 1 {
 			t.Errorf("%d reports given up", n)
+		}
+		st := s.Status(time.Now())
+		if st[0].GivenUp != 1 || st[0].Error == "" || st[0].Mailed != 0 {
+			t.Errorf("the one that is never there: %+v", st[0])
+		}
+		if st[1].Mailed != 2 || st[1].Failures != down[1].Failures || st[1].Error != "" || !st[1].Due.IsZero() || st[1].Last.Hour() != 7 {
+			t.Errorf("the one that is back: %+v, was %+v", st[1], down[1])
 		}
 	})
 }

@@ -135,6 +135,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.LookupTimeout == 0 {
 		cfg.LookupTimeout = lookupTimeout
 	}
+	cfg.UDP.Transparent, cfg.TCP.Transparent = cfg.Transparent.sockets(), cfg.Transparent.sockets()
 	s := &Server{
 		cfg: cfg, eps: eps, key: cfg.Key, engine: cfg.Engine, pool: cfg.Pool,
 		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
@@ -142,7 +143,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.transit = newTransit(cfg.Transparent, s.now())
 	s.repeats = s.newRepeats()
-	cfg.UDP.Transparent, cfg.TCP.Transparent = cfg.Transparent.sockets(), cfg.Transparent.sockets()
 	if s.events == nil {
 		s.events = new(event.Bus)
 	}

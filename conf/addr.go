@@ -156,7 +156,7 @@ func parsePort(text string) (uint16, error) {
 
 // Where SIP can be listened for: outside, and where PBXes send to.
 var (
-	outsideTransports = []Transport{TransportUDP, TransportTCP, TransportTLS}
+	outsideTransports = []Transport{TransportUDP, TransportTCP, TransportTLS, TransportWS, TransportWSS, TransportDTLS}
 	insideTransports  = []Transport{TransportUDP, TransportTCP, TransportTLS}
 )
 
@@ -205,8 +205,6 @@ func parseListenerOn(text string, of []Transport, port func(Transport) uint16) (
 	i := slices.Index(names, scheme+"://")
 	switch {
 	case i >= 0:
-	case slices.Contains(laterTransports, scheme):
-		return Listener{}, fmt.Errorf("%s:// is not in this version; use %s", scheme, anyOf(names))
 	case slices.Contains(transportNames[:], scheme):
 		return Listener{}, fmt.Errorf("%s:// is not for this key; use %s", scheme, anyOf(names))
 	default:
@@ -228,9 +226,6 @@ func parseListenerOn(text string, of []Transport, port func(Transport) uint16) (
 	l.Addr = addr
 	return l, err
 }
-
-// laterTransports are those that the design promises and this version does not have.
-var laterTransports = []string{"ws", "wss", "dtls", "sctp"}
 
 // on makes a function that gives every transport the same port.
 func on(port uint16) func(Transport) uint16 { return func(Transport) uint16 { return port } }

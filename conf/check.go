@@ -21,6 +21,7 @@ func (d *decoder) check(c *Config) {
 	}
 	d.checkTCP(c)
 	d.checkTLS(c)
+	d.checkWeb(c)
 	d.checkTFTP(c)
 	d.checkDNS(c)
 	d.checkNotify(c)

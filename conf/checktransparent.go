@@ -24,6 +24,7 @@ func (d *decoder) checkTransparent(c *Config) {
 	const sees = "sipward cannot look into TLS between others, so this belongs to proxy mode; remove it"
 	d.foreign("tls.certificates", len(c.TLS.Certificates) > 0, sees)
 	d.foreign("tls.acme.domains", len(c.TLS.ACME.Domains) > 0, sees)
+	d.foreign("websocket.origins", len(c.WebSocket.Origins) > 0, sees)
 	for i, p := range c.PBX {
 		if d.clean("pbx") && !slices.Equal(p.Transports, []Transport{TransportUDP, TransportTCP}) {
 			d.fail(d.values["pbx"].itemAt(i), itemKey("pbx", i)+".transports", "in transparent mode messages go on by what they come by; remove this")

@@ -80,6 +80,10 @@ type Config struct {
 	TCP TCP
 	// TLS says which certificates are shown, and asked for.
 	TLS TLS
+	// WebSocket is about web pages that are phones.
+	WebSocket WebSocket
+	// DTLS holds the caps of associations.
+	DTLS DTLS
 	// UDP holds the shape of the datagram workers.
 	UDP UDP
 	// Resolver says who answers DNS questions about trunks.

@@ -194,7 +194,7 @@ func TestEachFieldHasAKey(t *testing.T) {
 // snake spells a field as the file does: MaxPerSource is max_per_source.
 func snake(field string) string {
 	switch field {
-	case "PBX", "TCP", "UDP", "TFTP", "DNS", "TLS", "URL", "CA", "ACME":
+	case "PBX", "TCP", "UDP", "TFTP", "DNS", "TLS", "URL", "CA", "ACME", "DTLS", "WebSocket":
 		return strings.ToLower(field)
 	case "DNSProtection":
 		return "dns_protection"

@@ -47,23 +47,36 @@ const (
 	TransportUDP Transport = iota
 	TransportTCP
 	TransportTLS
+	TransportWS   // SIP over WebSocket (RFC 7118)
+	TransportWSS  // … under TLS
+	TransportDTLS // draft-jennings-sip-dtls
 )
 
-var transportNames = [...]string{"udp", "tcp", "tls"}
+var transportNames = [...]string{"udp", "tcp", "tls", "ws", "wss", "dtls"}
 
 func (t Transport) String() string { return transportNames[t] }
 
 // Datagrams says whether it has a port of UDP, and not of TCP. What comes by it goes on to
 // a PBX by UDP alone, because nobody would send again what is lost before sipward.
-func (t Transport) Datagrams() bool { return t == TransportUDP }
+func (t Transport) Datagrams() bool { return t == TransportUDP || t == TransportDTLS }
 
 // Certified says whether listening needs a certificate.
-func (t Transport) Certified() bool { return t == TransportTLS }
+func (t Transport) Certified() bool {
+	return t == TransportTLS || t == TransportWSS || t == TransportDTLS
+}
 
-// port is where it is listened for if nothing is said (RFC 3261 §19.1.2).
+// Web says whether it is for web pages.
+func (t Transport) Web() bool { return t == TransportWS || t == TransportWSS }
+
+// port is where it is listened for if nothing is said (RFC 3261 §19.1.2, RFC 7118 §5.4).
 func (t Transport) port() uint16 {
-	if t == TransportTLS {
+	switch t {
+	case TransportTLS, TransportDTLS:
 		return sipsPort
+	case TransportWS:
+		return 80
+	case TransportWSS:
+		return 443
 	}
 	return sipPort
 }

@@ -45,7 +45,7 @@ const defaultOutside = `["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "udp://[::]
 func schema() []key {
 	var keys []key
 	for _, part := range [][]key{
-		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tlsKeys(),
+		pathKeys(), transparentKeys(), listKeys(), answerKeys(), requestKeys(), loadKeys(), kernelKeys(), transportKeys(), tlsKeys(), webKeys(),
 		tftpKeys(), dnsKeys(), reportKeys(), notifyKeys(),
 		serviceKeys(), controlKeys(),
 		logKeys(),

@@ -271,7 +271,7 @@ func (d *decoder) checkACME(c *Config) {
 		return
 	}
 	for _, l := range slices.Concat(c.Listen.Outside, c.Listen.Inside) {
-		answers := a.Challenge == ChallengeTLS && l.Transport.Certified()
+		answers := a.Challenge == ChallengeTLS && l.Transport.Certified() // and takes connections
 		if !l.Transport.Datagrams() && l.Addr.Port() == a.port() && !answers {
 			d.fail(d.at("tls.acme.port", "tls.acme.domains"), "tls.acme.port",
 				"the authority would find %s at port %d, which cannot answer it (%s); choose the other tls.acme.challenge, or have its questions forwarded to another port of this machine and write that", l, a.port(), a.Challenge)

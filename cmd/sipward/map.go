@@ -18,18 +18,22 @@ import (
 
 var transports = map[conf.Transport]policy.Transport{
 	conf.TransportUDP: policy.UDP, conf.TransportTCP: policy.TCP, conf.TransportTLS: policy.TLS,
+	conf.TransportWS: policy.WS, conf.TransportWSS: policy.WSS, conf.TransportDTLS: policy.DTLS,
 }
 
 // proxyListeners maps listeners with what they advertise, and the certificates that those
 // show that need one.
-func proxyListeners(list []conf.Listener, advertise map[conf.Listener]conf.Advertised, store *certs.Store) []proxy.Listener {
+func proxyListeners(c *conf.Config, list []conf.Listener, store *certs.Store) []proxy.Listener {
 	var out []proxy.Listener
 	for _, l := range list {
 		p := proxy.Listener{Transport: transports[l.Transport], Addr: l.Addr}
-		if l.Transport.Certified() {
+		if l.Transport.Certified() && !l.Transport.Datagrams() {
 			p.TLS = store.TLS()
 		}
-		if a, ok := advertise[l]; ok {
+		if l.Transport.Web() {
+			p.WebSocket = &netio.WebSocket{Origins: c.WebSocket.Origins, PingInterval: c.WebSocket.PingInterval}
+		}
+		if a, ok := c.Listen.Advertise[l]; ok {
 			if a.Port == 0 {
 				a.Port = l.Addr.Port()
 			}
@@ -64,6 +68,12 @@ func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
 			return false
 		},
 	}
+}
+
+// dtlsConfig maps the caps of associations, which count as connections do.
+func dtlsConfig(c *conf.Config, tcp netio.TCPConfig, store *certs.Store) netio.DTLSConfig {
+	tcp.MaxConns, tcp.MaxPerSource, tcp.IdleTimeout = c.DTLS.MaxAssociations, c.DTLS.MaxPerSource, c.DTLS.IdleTimeout
+	return netio.DTLSConfig{Conns: tcp, TLS: store.TLS(), ReceiveBuffer: c.UDP.ReceiveBuffer}
 }
 
 func accessConfig(c conf.Control) admin.AccessConfig {

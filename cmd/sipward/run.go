@@ -163,6 +163,7 @@ func (e *edge) build(events *event.Bus) error {
 		Settings: settings(c), QueueFull: e.mirror.queueFull, Explain: certs.Explain,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	}
+	cfg.DTLS = dtlsConfig(c.conf, cfg.TCP, e.store)
 	if e.files, err = e.newFiles(events); err != nil {
 		return err
 	}

@@ -195,8 +195,8 @@ func transparentListeners(c *conf.Config) (outside, inside []proxy.Listener) {
 func (e *edge) stand(cfg *proxy.Config) error {
 	c := e.config.conf
 	if c.Mode == conf.ModeProxy {
-		cfg.Outside = proxyListeners(reachable(c, e.log), c.Listen.Advertise, e.store)
-		cfg.Inside = proxyListeners(c.Listen.Inside, nil, e.store)
+		cfg.Outside = proxyListeners(c, reachable(c, e.log), e.store)
+		cfg.Inside = proxyListeners(c, c.Listen.Inside, e.store)
 		return nil
 	}
 	cfg.Outside, cfg.Inside = transparentListeners(c)

@@ -1,20 +1,10 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,47 +14,16 @@ import (
 
 	"sipward/admin"
 	"sipward/conf"
+	"sipward/proxy/certs/certstest"
 )
-
-// writeCertificate writes a certificate for 127.0.0.1 and its key. It returns the files and
-// the hash of the key, by which a browser is told to trust it.
-func writeCertificate(t *testing.T, dir string) (cert, key, hash string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sipward"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, about, about, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(k.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sum := sha256.Sum256(public)
-	return cert, key, base64.StdEncoding.EncodeToString(sum[:])
-}
 
 // TestDashboardTLS: over TLS the dashboard is what it is without: one logs in, sees a ban
 // appear while somebody guesses passwords, reads why, and lifts it.
 func TestDashboardTLS(t *testing.T) {
 	r := office(t)
-	cert, key, hash := writeCertificate(t, r.dir)
+	issued := certstest.NewAuthority(t, "office").Issue(t, certstest.Options{CommonName: "sipward", IPs: []string{"127.0.0.1"}})
+	cert, key := issued.Write(t, r.dir, "dashboard")
+	trusted := sha256.Sum256(issued.Cert.RawSubjectPublicKeyInfo)
 	token, known := admin.NewToken()
 	at := fmt.Sprint("127.0.0.1:", freePort(t))
 	r.write(strings.Replace(r.text(), "control: {", fmt.Sprintf("control: {listen: [%q], certificate: %q, certificate_key: %q, tokens: [%q], ",
@@ -80,7 +39,7 @@ func TestDashboardTLS(t *testing.T) {
 		t.Errorf("without TLS: %s", res.Status)
 	}
 
-	b := newBrowser(t, chromedp.Flag("ignore-certificate-errors-spki-list", hash))
+	b := newBrowser(t, chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(trusted[:])))
 	b.open("https://" + at + "/#bans")
 	b.shows("The firewall in front of your PBX.")
 	run(b, chromedp.SendKeys(chromedp.CSS("#token"), token+"\n"))

@@ -26,7 +26,7 @@ var layers = map[string][]string{
 	"notify":   {"policy"},
 	"admin":    {"report", "notify", "listsync", "policy"},
 	"cmd":      {"admin", "report", "notify", "listsync", "proxy", "tftp", "dns", "policy", "sip", "conf"},
-	"e2e":      {"admin", "listsync", "sip"},
+	"e2e":      {"admin", "listsync", "proxy", "sip"}, // of proxy the certificates for tests
 }
 
 // stdlibOnly lists the folders whose packages import nothing but the standard

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/netip"
 	"net/textproto"
 	"os"
 	"path/filepath"
@@ -15,6 +19,7 @@ import (
 	"time"
 
 	"sipward/admin/logtest"
+	"sipward/e2e/phone"
 	"sipward/proxy/certs/certstest"
 )
 
@@ -43,21 +48,56 @@ func tlsPBX(t *testing.T, shown *certstest.Issued) (port int) {
 // answerAll ends with its connection.
 func answerAll(c net.Conn) {
 	defer c.Close()
-	in := textproto.NewReader(bufio.NewReader(c))
+	in := bufio.NewReader(c)
 	for {
-		if _, err := in.ReadLine(); err != nil {
-			return
-		}
-		h, err := in.ReadMIMEHeader()
+		answer, err := accepted(in)
 		if err != nil {
 			return
 		}
-		out := "SIP/2.0 200 OK\r\n"
-		for _, via := range h.Values("Via") {
-			out += "Via: " + via + "\r\n"
-		}
-		fmt.Fprintf(c, "%sFrom: %s\r\nTo: %s;tag=1\r\nCall-ID: %s\r\nCSeq: %s\r\nContent-Length: 0\r\n\r\n", out, h.Get("From"), h.Get("To"), h.Get("Call-Id"), h.Get("Cseq"))
+		io.WriteString(c, answer)
 	}
+}
+
+// accepted reads a request without a body and returns its 200.
+func accepted(r *bufio.Reader) (string, error) {
+	in := textproto.NewReader(r)
+	if _, err := in.ReadLine(); err != nil {
+		return "", err
+	}
+	h, err := in.ReadMIMEHeader()
+	if err != nil {
+		return "", err
+	}
+	out := "SIP/2.0 200 OK\r\n"
+	for _, via := range h.Values("Via") {
+		out += "Via: " + via + "\r\n"
+	}
+	return fmt.Sprintf("%sFrom: %s\r\nTo: %s;tag=1\r\nCall-ID: %s\r\nCSeq: %s\r\nContent-Length: 0\r\n\r\n",
+		out, h.Get("From"), h.Get("To"), h.Get("Call-Id"), h.Get("Cseq")), nil
+}
+
+// udpPBX answers every request with 200, over UDP at the same address.
+func udpPBX(t *testing.T) (port int) {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { c.Close(); <-done })
+	go func() {
+		defer close(done)
+		for b := make([]byte, 65536); ; {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if answer, err := accepted(bufio.NewReader(bytes.NewReader(b[:n]))); err == nil {
+				c.WriteTo([]byte(answer), from)
+			}
+		}
+	}()
+	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 // tlsPhone is a connection of a phone.
@@ -189,6 +229,58 @@ func TestTLS(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), spoiled); n != 1 {
 		t.Errorf("the spoiled key is told of %d times\n%s", n, log)
+	}
+}
+
+// TestTransports: each transport that can be configured leads to the PBX.
+func TestTransports(t *testing.T) {
+	ca := certstest.NewAuthority(t, "CA")
+	r, _ := tlsSipward(t, ca, ca.Issue(t, certstest.Options{IPs: []string{"127.0.0.3"}}), "websocket: {origins: ['https://phone.example.com']}")
+	ports := map[string]int{"dtls": freePort(t), "ws": freePort(t), "wss": freePort(t)}
+	more := ""
+	for scheme, port := range ports {
+		more += fmt.Sprintf(", %s://127.0.0.1:%d]", scheme, port)
+	}
+	text := strings.Replace(r.text(), "]", strings.ReplaceAll(more, "]", "")+"]", 1)
+	r.write(strings.Replace(text, "127.0.0.3:5060", fmt.Sprint("127.0.0.3:", udpPBX(t)), 1))
+	r.begin()
+	t.Cleanup(r.end)
+	for _, c := range []struct {
+		transport phone.Transport
+		port      int
+		origin    string
+		fails     bool
+	}{
+		{phone.UDP, r.port, "", false},
+		{phone.TLS, r.port, "", false},
+		{phone.DTLS, ports["dtls"], "", false},
+		{phone.WS, ports["ws"], "", false},
+		{phone.WSS, ports["wss"], "", false},
+		{phone.WSS, ports["wss"], "https://phone.example.com", false},
+		{phone.WSS, ports["wss"], "https://evil.example.com", true},
+	} {
+		p, err := phone.New(phone.Config{
+			User: "1001", Domain: "example.com", Transport: c.transport, Origin: c.origin,
+			Proxy: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(c.port)),
+			TLS:   &tls.Config{ServerName: "sip.example.com", RootCAs: ca.Pool()},
+		})
+		if c.fails {
+			if err == nil {
+				p.Close()
+				t.Errorf("%s: a page of %s may connect", c.transport, c.origin)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", c.transport, err, r.log)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		got, err := p.Do(ctx, p.NewRequest("OPTIONS", "sip:example.com"))
+		stop()
+		p.Close()
+		if err != nil || got.Status() != 200 {
+			t.Errorf("%s: %+v %v\n%s", c.transport, got, err, r.log)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -191,6 +192,23 @@ func TestBadHandshakes(t *testing.T) {
 	l.send([]byte(strings.Replace(string(registerTCP(r, l, "alice")), "Max-Forwards: 70", "Max-Forwards: 0", 1)))
 	if m := l.receive(); m.Status != 483 {
 		t.Errorf("the first answer is\n%s", m.Buf)
+	}
+}
+
+// TestBadDTLSHandshake: anybody can disturb a DTLS handshake in another's name, so that it
+// fails is no evidence.
+func TestBadDTLSHandshake(t *testing.T) {
+	r := newRig(t, rigOptions{more: []policy.Transport{policy.TLS, policy.DTLS}})
+	stranger := netip.MustParseAddrPort("127.0.1.1:4000")
+	const tls, dtls = 2, 3 // behind TCP on both sides
+	r.server.HandshakeFailed(stranger, dtls, errors.New("garbage"))
+	if faults := r.engine.Faults(); len(faults) != 0 {
+		t.Errorf("over DTLS counted as %v", faults)
+	}
+	r.expectCount(policy.ReasonBadHandshake, 1)
+	r.server.HandshakeFailed(stranger, tls, errors.New("garbage"))
+	if faults := r.engine.Faults(); faults["bad-handshake"] != 1 {
+		t.Errorf("over TLS counted as %v", faults)
 	}
 }
 

@@ -95,6 +95,13 @@ func families() []family {
 		{"sipward_tcp_refused_connections_total", counter, nil, "TCP connections refused by a list, a ban or a cap."},
 		{"sipward_tcp_closed_connections_total", counter, []string{"cause"}, "TCP connections closed because they were slow, idle, or out of step."},
 
+		{"sipward_dtls_associations", gauge, nil, "Open DTLS associations."},
+		{"sipward_dtls_accepted_associations_total", counter, nil, "DTLS associations begun by clients that have proved their address."},
+		{"sipward_dtls_refused_associations_total", counter, nil, "DTLS associations refused by a list, a ban or a cap."},
+		{"sipward_dtls_failed_handshakes_total", counter, nil, "DTLS associations that ended in the handshake."},
+		{"sipward_dtls_cookies_total", counter, nil, "Cookies sent to clients of DTLS that had none."},
+		{"sipward_dtls_dropped_datagrams_total", counter, []string{"cause"}, "Datagrams to DTLS listeners that were dropped: malformed, of no association, too long, or without room in a queue."},
+
 		{"sipward_retransmit_transactions", gauge, nil, "Transactions between a connection and UDP that are remembered."},
 		{"sipward_retransmit_bytes", gauge, nil, "Memory that they take, with their messages."},
 		{"sipward_retransmit_sent_messages_total", counter, []string{"cause"}, "Messages sent again over UDP: by a timer, or because the other side repeated its own."},
@@ -286,6 +293,18 @@ func (s *scrape) sockets(m *Metrics) {
 	s.add("sipward_tcp_accepted_connections_total", float64(t.Accepted))
 	s.add("sipward_tcp_refused_connections_total", float64(t.Refused))
 	s.counts("sipward_tcp_closed_connections_total", map[string]uint64{"slow": t.Slow, "idle": t.Idle, "framing": t.Faults})
+	if d := m.Status.DTLS; d != nil {
+		s.dtls(d)
+	}
+}
+
+func (s *scrape) dtls(d *DTLS) {
+	s.add("sipward_dtls_associations", float64(d.Open))
+	s.add("sipward_dtls_accepted_associations_total", float64(d.Accepted))
+	s.add("sipward_dtls_refused_associations_total", float64(d.Refused))
+	s.add("sipward_dtls_failed_handshakes_total", float64(d.Failed))
+	s.add("sipward_dtls_cookies_total", float64(d.Cookies))
+	s.counts("sipward_dtls_dropped_datagrams_total", map[string]uint64{"malformed": d.Malformed, "stray": d.Strays, "oversize": d.Oversize, "queue": d.Lost})
 }
 
 func (s *scrape) retransmit(r *Retransmit) {

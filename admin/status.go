@@ -30,6 +30,8 @@ type Status struct {
 	Replies map[string]uint64 `json:"replies"`
 	UDP     []UDP             `json:"udp"`
 	TCP     TCP               `json:"tcp"`
+	// DTLS is absent without a listener of that kind.
+	DTLS *DTLS `json:"dtls,omitempty"`
 	// Retransmit is what sipward sends again over UDP for those who came over a connection.
 	Retransmit Retransmit `json:"retransmit"`
 
@@ -185,6 +187,22 @@ type TCP struct {
 	Slow     uint64 `json:"slow"`    // closed at the message deadline
 	Idle     uint64 `json:"idle"`
 	Faults   uint64 `json:"faults"` // closed for a framing error
+}
+
+// DTLS counts associations.
+type DTLS struct {
+	Open      int    `json:"open"`
+	Accepted  uint64 `json:"accepted"`  // whose address was proven
+	Refused   uint64 `json:"refused"`   // by a cap or the gate
+	Failed    uint64 `json:"failed"`    // in the handshake
+	Idle      uint64 `json:"idle"`      // closed for that
+	Moved     uint64 `json:"moved"`     // gone on at another address
+	Replaced  uint64 `json:"replaced"`  // begun anew by the other side
+	Cookies   uint64 `json:"cookies"`   // sent, to clients that had none
+	Malformed uint64 `json:"malformed"` // ClientHellos with a wrong cookie, or that cannot be read
+	Strays    uint64 `json:"strays"`    // datagrams of no association
+	Oversize  uint64 `json:"oversize"`  // datagrams of more than 8,192 bytes
+	Lost      uint64 `json:"lost"`      // datagrams that a queue had no room for
 }
 
 // Retransmit counts what crosses from connections to UDP and back: behind a PBX that speaks UDP

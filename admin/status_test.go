@@ -18,7 +18,7 @@ func fullStatus() admin.Status {
 		Outside: []string{"udp://198.51.100.1:5060"}, Inside: []string{"udp://203.0.113.1:5060"},
 		PBX:     []admin.PBX{{Address: netip.MustParseAddrPort("203.0.113.2:5060"), Weight: 1, Up: true}, {Address: netip.MustParseAddrPort("203.0.113.3:5060"), Since: at, Why: "no answer"}},
 		Reasons: map[string]uint64{"pass": 1, "scanner": 3}, Faults: map[string]uint64{"bare-cr": 2}, Verdicts: map[string]uint64{"pass": 1, "drop": 3}, Replies: map[string]uint64{"2xx": 5},
-		UDP: []admin.UDP{{Listener: "198.51.100.1:5060", Received: 9}}, TCP: admin.TCP{Open: 1, Slow: 1},
+		UDP: []admin.UDP{{Listener: "198.51.100.1:5060", Received: 9}}, TCP: admin.TCP{Open: 1, Slow: 1}, DTLS: &admin.DTLS{Open: 1, Cookies: 2},
 		Retransmit:   admin.Retransmit{Transactions: 1, Bytes: 1000, Timers: 2, Refused: 3},
 		Certificates: []admin.Certificate{{Source: "tls.certificates[0]", Names: []string{"sip.example.com"}, From: at, Until: at.Add(time.Hour), Warning: "expires"}},
 		Allow:        1, Deny: 2, Trunks: 3,

@@ -83,6 +83,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	}
 	fmt.Fprintf(w, "tcp\topen %d, accepted %d, refused %d, too slow %d, idle %d, framing errors %d\n",
 		s.TCP.Open, s.TCP.Accepted, s.TCP.Refused, s.TCP.Slow, s.TCP.Idle, s.TCP.Faults)
+	if d := s.DTLS; d != nil {
+		fmt.Fprintf(w, "dtls\topen %d, accepted %d, refused %d, failed handshakes %d, idle %d, cookies %d, malformed %d, strays %d, too long %d, lost in a queue %d\n",
+			d.Open, d.Accepted, d.Refused, d.Failed, d.Idle, d.Cookies, d.Malformed, d.Strays, d.Oversize, d.Lost)
+	}
 	if r := &s.Retransmit; r.Used() {
 		fmt.Fprintf(w, "retransmit\ttransactions %d (%d bytes), sent again %d by timers and %d for repeats, absorbed %d, timed out %d, refused %d\n",
 			r.Transactions, r.Bytes, r.Timers, r.Replays, r.Absorbed, r.TimedOut, r.Refused)

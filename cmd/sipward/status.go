@@ -4,11 +4,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"sipward/admin"
 	"sipward/conf"
 	"sipward/policy"
+	"sipward/proxy/netio"
 	"sipward/report"
 )
 
@@ -97,6 +99,9 @@ func (e *edge) Status() admin.Status {
 	if e.reports != nil {
 		s.Reports = e.reports.Status(time.Now())
 	}
+	if slices.ContainsFunc(c.conf.Listen.Outside, func(l conf.Listener) bool { return l.Transport == conf.TransportDTLS }) {
+		s.DTLS = dtlsStatus(&st.DTLS)
+	}
 	s.Certificates = certificateStatus(e.store, time.Now())
 	s.TFTP = e.files.status(c.conf)
 	s.DNS = e.names.status(c.conf)
@@ -110,4 +115,12 @@ func (e *edge) Status() admin.Status {
 		s.PBX = append(s.PBX, admin.PBX{Address: p.Address, Weight: p.Weight, Up: p.Up, Since: p.Since, Why: p.LastErr})
 	}
 	return s
+}
+
+func dtlsStatus(d *netio.DTLSStats) *admin.DTLS {
+	return &admin.DTLS{
+		Open: d.Open, Accepted: d.Accepted, Refused: d.RefusedGate + d.RefusedTotal + d.RefusedSource + d.RefusedHandshake,
+		Failed: d.HandshakesFailed, Idle: d.ClosedIdle, Moved: d.Moves, Replaced: d.Replaced, Cookies: d.Cookies,
+		Malformed: d.BadCookies + d.BadHellos, Strays: d.Strays, Oversize: d.Oversize, Lost: d.QueueDrops + d.KernelDrops,
+	}
 }

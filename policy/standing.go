@@ -69,6 +69,10 @@ func (e *Engine) EachGoodSource(now int64, f func(source netip.Prefix, until int
 	e.known.each(now, f)
 }
 
+// GoodSourcesIn counts the sources in a prefix that are in good standing because of bindings
+// and dialogs.
+func (e *Engine) GoodSourcesIn(p netip.Prefix, now int64) int { return e.known.in(p, now) }
+
 // The sizes of the tables that only a PBX's consent fills. Strangers, however
 // many, cannot push anyone out of them.
 const (
@@ -260,6 +264,21 @@ func (k *known) each(now int64, f func(netip.Prefix, int64)) {
 		}
 		b.mu.Unlock()
 	}
+}
+
+// in counts the sources in a prefix.
+func (k *known) in(p netip.Prefix, now int64) (n int) {
+	for i := range k.sources.buckets {
+		b := &k.sources.buckets[i]
+		b.mu.Lock()
+		for j := range b.keys {
+			if g := &b.vals[j]; b.keys[j] != 0 && g.end() > now && g.addr != [16]byte{} && p.Overlaps(k.prefix(g)) {
+				n++
+			}
+		}
+		b.mu.Unlock()
+	}
+	return n
 }
 
 // count adds a grant to its source.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"sipward/admin"
+	"sipward/policy/ban"
 )
 
 func TestListCommands(t *testing.T) {
@@ -238,4 +241,47 @@ func TestDamagedState(t *testing.T) {
 	r.cli(0, words("status"), "was damaged; the old one is "+filepath.Join(r.dir, storeName)+".corrupt-")
 	r.cli(0, words("ban 192.0.2.7"))
 	r.cli(0, words("list bans"), "192.0.2.7")
+}
+
+// TestBanOfGoodSources: who shuts out those who are registered is told so, for a prefix, too.
+func TestBanOfGoodSources(t *testing.T) {
+	r := prepare(t)
+	remember(t, filepath.Join(r.dir, storeName), "203.0.113.5", "203.0.113.77", "198.51.100.9")
+	r.begin()
+	t.Cleanup(r.end)
+	r.cli(0, words("deny 203.0.113.0/24"), "2 sources in good standing are in it")
+	r.cli(0, words("deny --remove 203.0.113.0/24"))
+	r.cli(0, words("ban 203.0.113.0/26"), "One source in good standing is in it")
+	r.cli(0, words("ban 198.51.100.9"), "It is in good standing", "It was registered before")
+	r.cli(0, words("deny 198.51.100.9"), "It is in good standing", "It was registered before")
+	if out := r.cli(0, words("ban 192.0.2.0/24")); strings.Contains(out, "good standing") {
+		t.Error(out)
+	}
+}
+
+// remember writes down that an account has registered from addresses.
+func remember(t *testing.T, path string, addresses ...string) {
+	t.Helper()
+	store, err := ban.Open(ban.StoreConfig{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	now := time.Now().UnixNano()
+	table, err := ban.New(ban.Config{Store: store}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := ban.NewPlaces(ban.PlacesConfig{Store: store}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		places.Add([]byte("1001@example.com"), netip.MustParseAddr(a), now)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := table.Run(ended); err != nil { // it writes what waits
+		t.Fatal(err)
+	}
 }

@@ -90,7 +90,26 @@ func (e *edge) checkTarget(p netip.Prefix, l lists, force bool) (notes []string,
 			notes = append(notes, why)
 		}
 	}
-	return notes, nil
+	return append(notes, e.goodNotes(p)...), nil
+}
+
+// goodNotes tells a person who of those in good standing a prefix shuts out.
+func (e *edge) goodNotes(p netip.Prefix) []string {
+	now := time.Now().UnixNano()
+	if p == e.state.bans.Source(p.Addr()) {
+		if e.engine.Standing(p.Addr(), now) != policy.Good {
+			return nil
+		}
+		return []string{"It is in good standing, and is shut out all the same. " + e.engine.Explain(p.Addr(), now).Why}
+	}
+	switch n := e.engine.GoodSourcesIn(p, now); n {
+	case 0:
+		return nil
+	case 1:
+		return []string{"One source in good standing is in it, and is shut out all the same"}
+	default:
+		return []string{fmt.Sprintf("%d sources in good standing are in it, and are shut out all the same", n)}
+	}
 }
 
 // Ban implements admin.Backend.
@@ -125,9 +144,6 @@ func (e *edge) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error) {
 	in, err := e.state.bans.Add(r, now.UnixNano())
 	if err != nil {
 		return admin.Banned{}, e.unstored(err)
-	}
-	if e.engine.Standing(p.Addr(), now.UnixNano()) == policy.Good && p == e.state.bans.Source(p.Addr()) {
-		notes = append(notes, "It is in good standing, and is shut out all the same. "+e.engine.Explain(p.Addr(), now.UnixNano()).Why)
 	}
 	if in.Kind != ban.Manual || in.Until != r.Until {
 		notes = append(notes, fmt.Sprintf("It was banned already, and for longer; to shorten that, lift it first: sipward unban %s", show(p)))

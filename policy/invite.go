@@ -60,14 +60,15 @@ func newSetups(sources int) setups {
 // turn forgets the slices that are over.
 func (c *calls) turn(now int64) {
 	s := now / callSlice
-	if d := s - c.slice; d < -1 || d >= callSlices {
-		c.n = [callSlices]uint16{}
-	} else {
+	switch d := s - c.slice; {
+	case d < -1 || d >= callSlices: // below: the clock was set back
+		c.n, c.slice = [callSlices]uint16{}, s
+	case d > 0:
 		for ; d > 0; d-- {
 			c.n[(s-d+1)%callSlices] = 0
 		}
+		c.slice = s
 	}
-	c.slice = max(s, c.slice-1)
 }
 
 func (c *calls) sum() (n int) {

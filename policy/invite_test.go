@@ -91,3 +91,25 @@ func TestInviteLimitCountsCallsBeingSetUp(t *testing.T) {
 		t.Errorf("after three minutes: %+v", f)
 	}
 }
+
+// The limit holds when the clock was set back: what was counted before is forgotten, and
+// nothing of what comes after.
+func TestInviteLimitAfterClockSetBack(t *testing.T) {
+	s := newSim(t, simConfig())
+	s.pbx = func(*msg) answer { return answer{none: true} }
+	invite := func(n int) (passed int) {
+		for range n {
+			if f := s.ask(msg{src: "192.0.2.1:5060", method: "INVITE", account: "1@x", tx: s.newTx()}); f.Verdict == policy.Pass {
+				passed++
+			}
+		}
+		return passed
+	}
+	if n := invite(60); n != 30 {
+		t.Fatalf("%d passed", n)
+	}
+	s.now -= int64(24 * time.Hour)
+	if n := invite(60); n != 30 {
+		t.Errorf("a day back %d of 60 passed, want 30", n)
+	}
+}

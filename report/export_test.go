@@ -1,6 +1,7 @@
 package report
 
 import (
+	"strconv"
 	"time"
 
 	"sipward/policy/event"
@@ -50,6 +51,19 @@ func PackEvents(events []event.Event) []byte {
 		m.add(&events[i], second, 64)
 	}
 	return m.pack()
+}
+
+// Sources counts one message each of n sources for a report by source, and returns what is
+// then in memory.
+func Sources(q *Query, n int) (any, error) {
+	t := newTally(q)
+	for i := range n {
+		k := groupKey{t.by[0].number([]byte("198.51." + strconv.Itoa(i)))}
+		if _, err := t.group(k, 0); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
 }
 
 // Next returns the first time of a schedule after t.

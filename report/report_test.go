@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -214,6 +215,24 @@ func TestQueryErrors(t *testing.T) {
 			t.Errorf("%s is %v, %v", text, d, err)
 		}
 	}
+}
+
+// TestSourcesAreCapped: a flood of forged sources does not make a report by source take all
+// memory; the answer says what to do.
+func TestSourcesAreCapped(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	kept, err := report.Sources(query(t, "by=source"), 3_000_000)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "ask for a shorter time") {
+		t.Errorf("three million sources: %v", err)
+	}
+	if live := (after.HeapAlloc - before.HeapAlloc) >> 20; live > 300 {
+		t.Errorf("%d MiB are in use", live)
+	}
+	runtime.KeepAlive(kept)
 }
 
 // TestLongestSpan: the longest time that may be asked for can be sent, and its series reaches

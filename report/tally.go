@@ -69,8 +69,9 @@ type group struct {
 }
 
 const (
-	// maxGroups bounds the memory of a question.
-	maxGroups = 3_000_000
+	// maxGroups bounds the memory of a question to about half a GiB: nobody's report may
+	// get the process killed that calls go through.
+	maxGroups = 1_000_000
 	// groupSamples and allSamples bound the samples of a report.
 	groupSamples = 3
 	allSamples   = 20_000

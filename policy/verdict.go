@@ -167,6 +167,7 @@ type Outcome struct {
 	Target         []byte // as in the Request
 	CallID         []byte
 	HasCredentials bool // its request carried credentials
+	Certified      bool // it goes over a connection whose client has shown a trunk's certificate
 
 	// These are as they were in the Request.
 	Nonce       Nonce

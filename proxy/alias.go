@@ -217,6 +217,11 @@ func (t *task) restoreContacts(tok *flow.Token) (longest int64) {
 		if ok {
 			t.restoreAlias(&c.URI, c.URISpan, !c.Bracketed, payload)
 		}
+		if !ok && t.live.path && c.URI.Kind == sip.SchemeSIP {
+			if mark, found := c.URI.Param(m.Buf, sipsMark); found {
+				t.makeSecure(&c.URI, mark)
+			}
+		}
 		if ok && alias.Addr.Addr() != tok.Addr.Addr() || !ok && !t.live.path {
 			continue
 		}

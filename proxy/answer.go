@@ -84,6 +84,12 @@ func (t *task) appendAnswer(b []byte, code int, phrase, detail string) []byte {
 		b = append(b, "\r\n"...)
 	}
 	t.retryAfter = 0
+	if t.warning != "" {
+		b = append(b, "Warning: "...)
+		b = append(b, t.warning...)
+		b = append(b, "\r\n"...)
+		t.warning = ""
+	}
 	if detail != "" {
 		b = append(b, "Warning: 399 sipward \""...)
 		b = append(b, detail...)

@@ -73,17 +73,19 @@ type spelling struct {
 	via   string // in our Via, with a space (RFC 3261 §20.42, RFC 7118 §5.2)
 	param string // the parameter of a URI that leads to us; none for UDP
 	name  string // its value
+	// secure is the parameter of a sips URI, which means TLS without any (RFC 3261 §26.2.2).
+	secure string
 }
 
 // A URI says no more than ws for both of RFC 7118 (§5.3). DTLS is not standardized; the
 // names are those of draft-jennings-sip-dtls.
 var spellings = [...]spelling{
-	policy.UDP:  {"UDP ", "", "udp"},
-	policy.TCP:  {"TCP ", ";transport=tcp", "tcp"},
-	policy.TLS:  {"TLS ", ";transport=tls", "tls"},
-	policy.WS:   {"WS ", ";transport=ws", "ws"},
-	policy.WSS:  {"WSS ", ";transport=ws", "ws"},
-	policy.DTLS: {"DTLS-UDP ", ";transport=dtls-udp", "dtls-udp"},
+	policy.UDP:  {via: "UDP ", name: "udp"},
+	policy.TCP:  {via: "TCP ", param: ";transport=tcp", name: "tcp"},
+	policy.TLS:  {via: "TLS ", param: ";transport=tls", name: "tls"},
+	policy.WS:   {via: "WS ", param: ";transport=ws", name: "ws"},
+	policy.WSS:  {via: "WSS ", param: ";transport=ws", name: "ws", secure: ";transport=ws"},
+	policy.DTLS: {via: "DTLS-UDP ", param: ";transport=dtls-udp", name: "dtls-udp", secure: ";transport=dtls-udp"},
 }
 
 func (e *endpoint) spelling() *spelling { return &spellings[e.transport] }

@@ -127,7 +127,7 @@ func (t *task) backToAlias(n *sip.NameAddr, text []byte, f face) {
 // route names, else by the account, so that a phone's REGISTER and INVITE meet.
 func (t *task) hopToPBX() (h hop, ok bool) {
 	if tok, payload, _, found := t.alias(&t.m.URI); found && tok.Side == flow.Inside {
-		t.restoreAlias(&t.m.URI, t.m.RequestURI, false, payload)
+		t.retarget(payload)
 		if !t.from.reliable() && !tok.Stream {
 			h, ok = t.hopTo(&tok)
 			h.pbx = tok.PBX
@@ -149,7 +149,11 @@ func (t *task) namedPBX() *upstream.PBX {
 		if port == 0 {
 			port = defaultPort
 		}
-		if p := t.s.pool.ByAddrPort(netip.AddrPortFrom(a, port)); p != nil {
+		p := t.s.pool.ByAddrPort(netip.AddrPortFrom(a, port))
+		if p == nil && r.next.Port == 0 {
+			p = t.s.pool.ByAddrPort(netip.AddrPortFrom(a, upstream.DefaultTLSPort))
+		}
+		if p != nil {
 			return p
 		}
 	}
@@ -212,7 +216,7 @@ func (t *task) fromInside(b *branch) {
 	pbx := t.s.pool.IDOf(t.from.addr)
 	tok, payload, _, aliased := t.alias(&t.m.URI)
 	if aliased {
-		t.restoreAlias(&t.m.URI, t.m.RequestURI, false, payload)
+		t.retarget(payload)
 	}
 	routed := r.hops > 0 && r.last.Side == flow.Outside
 	switch {
@@ -237,6 +241,9 @@ func (t *task) toPhone(b *branch, tok *flow.Token, pbx uint16) {
 	if !ok {
 		// The connection is gone and the phone has not come back (RFC 5626 §5.3.1).
 		t.refuse(430, "Flow Failed", policy.ReasonStaleToken)
+		return
+	}
+	if t.refuseInsecure(&h) {
 		return
 	}
 	via := t.flowToken(flow.KindVia, pbx)

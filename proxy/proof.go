@@ -172,6 +172,7 @@ const (
 	stampProven      = 1 << 3
 	stampInDialog    = 1 << 4
 	stampProxy       = 1 << 5 // a Proxy-Authorization header
+	stampSecure      = 1 << 6 // a sips URI; see adaptAnswer
 	maxStampTarget   = 64
 )
 
@@ -190,6 +191,9 @@ func (t *task) stamp() []byte {
 	}
 	if r.InDialog {
 		flags |= stampInDialog
+	}
+	if t.route.secure {
+		flags |= stampSecure
 	}
 	t.stamped = append(t.stamped[:0], flags)
 	if r.HasCredentials {

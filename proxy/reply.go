@@ -68,6 +68,7 @@ func (t *task) response() {
 			t.s.resolver.Good(t.from.addr)
 		}
 	}
+	t.adaptAnswer(&tok, payload, &h)
 	t.popVia()
 	if t.from.reliable() && !h.reliable() {
 		t.keepResponse(&h, &b)
@@ -123,6 +124,7 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch, granted int6
 		o.Proven = true // only who got the request knows its branch
 	} else {
 		o.Source = netip.AddrPortFrom(tok.Addr.Addr().WithZone(""), tok.Addr.Port())
+		o.Certified = t.s.isCertified(tok)
 		o.Expires = granted
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)

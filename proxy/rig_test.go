@@ -61,6 +61,9 @@ type rigOptions struct {
 	// pbx is what the PBX speaks; with TLS all its connections are for that.
 	pbx upstream.Target
 	log io.Writer
+	// trunkTLS has trunks spoken to over TLS; carrier is the name in the certificate of one.
+	trunkTLS bool
+	carrier  string
 }
 
 // patience is how long a test waits for what must come, on a machine that is busy.
@@ -128,6 +131,14 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 		DTLS: netio.DTLSConfig{TLS: r.certificate("edge.example.com")},
 		Log:  log,
 	}
+	if o.trunkTLS {
+		cfg.TrunkTLS = func(host string) *tls.Config { return &tls.Config{RootCAs: r.authority.Pool(), ServerName: host} }
+	}
+	if o.carrier != "" {
+		cfg.Settings.Certified = func(c *tls.ConnectionState) bool {
+			return len(c.PeerCertificates) > 0 && c.PeerCertificates[0].VerifyHostname(o.carrier) == nil
+		}
+	}
 	for _, transport := range o.more {
 		cfg.Outside = append(cfg.Outside, r.listener(transport, "127.0.0.1"))
 	}
@@ -173,7 +184,10 @@ func (r *rig) listener(transport policy.Transport, addr string) proxy.Listener {
 
 // certificate is the configuration of a server with that name.
 func (r *rig) certificate(name string) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{r.authority.Issue(r.tb, certstest.Options{DNS: []string{name}}).TLS}}
+	return &tls.Config{
+		Certificates: []tls.Certificate{r.authority.Issue(r.tb, certstest.Options{DNS: []string{name}}).TLS},
+		ClientAuth:   tls.RequestClientCert,
+	}
 }
 
 // at is where sipward listens, outside or inside.

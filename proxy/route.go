@@ -17,6 +17,9 @@ type routes struct {
 	// forged is set when a Route at our address had a user part that only a token of ours
 	// looks like, and that does not verify.
 	forged bool
+	// replaced is set when the Request-URI has become another one, secure when what it is now
+	// has the scheme sips.
+	replaced, secure bool
 	// payload is that of last, in a buffer of its own.
 	payload []byte
 	// next is the URI that the request follows from here: of the first Route that is
@@ -30,6 +33,7 @@ type routes struct {
 func (t *task) takeRoutes() sip.Fault {
 	m, r := &t.m, &t.route
 	r.hops, r.payload, r.forged = 0, r.payload[:0], false
+	r.replaced, r.secure = false, m.URI.Kind == sip.SchemeSIPS
 	r.nextSpan = m.RequestURI
 	r.next = m.URI
 	last := t.strictRoute()
@@ -94,6 +98,7 @@ func (t *task) strictRoute() (last sip.Span) {
 	t.e.B = append(t.e.B, v.URISpan.Of(m.Buf)...)
 	t.e.End()
 	t.e.DeleteValue(m, end.Header, end.Value)
+	t.route.replaced, t.route.secure = true, v.URI.Kind == sip.SchemeSIPS
 	t.route.next, t.route.nextSpan = v.URI, v.URISpan
 	return end.Value
 }

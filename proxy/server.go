@@ -10,6 +10,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,9 @@ type Config struct {
 	Transparent *Transparent
 	// DialTimeout bounds a TCP connection attempt to a PBX or a trunk; 0 means 3 s.
 	DialTimeout time.Duration
+	// TrunkTLS returns the configuration for connections to trunks over TLS: the certificate
+	// must be for the host that the PBX has named (RFC 5922 §4). nil: there are none.
+	TrunkTLS func(host string) *tls.Config
 	// LookupTimeout bounds the resolution of a trunk's name; 0 means 4 s.
 	LookupTimeout time.Duration
 	Settings      Settings
@@ -72,6 +76,10 @@ type Settings struct {
 	// Trunks are the prefixes of carriers, whose requests inside a dialog follow
 	// their URIs instead of the flow they came over.
 	Trunks *iplist.Set
+	// Certified reports whether a client's certificate is a trunk's (RFC 5922): it is trusted
+	// like those on Trunks, and requests inside a dialog go over its own connection. It is
+	// asked when a connection's first message comes. nil: none is.
+	Certified func(*tls.ConnectionState) bool
 	// Shield drops a 401 or 407 that is not a trunk's on its way to a PBX.
 	Shield bool
 	// Strangers is what all sources without good standing may send together in
@@ -84,6 +92,8 @@ type live struct {
 	path   bool
 	shield bool
 	trunks *iplist.Set
+
+	certified func(*tls.ConnectionState) bool
 }
 
 // A Server is sipward's SIP path. It implements Run(ctx) error.
@@ -235,7 +245,7 @@ func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrP
 
 // Reload puts new Settings into force; messages in flight keep the old ones.
 func (s *Server) Reload(set Settings) {
-	s.live.Store(&live{path: set.Path || s.transit != nil, trunks: set.Trunks, shield: set.Shield})
+	s.live.Store(&live{path: set.Path || s.transit != nil, trunks: set.Trunks, shield: set.Shield, certified: set.Certified})
 	s.overload.static.Store(int64(set.Strangers))
 	s.overload.set(math.Inf(1)) // the controller goes on from there
 	s.locals.forget()

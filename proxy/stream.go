@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"time"
 
 	"sipward/policy"
 	"sipward/proxy/flow"
@@ -28,7 +29,10 @@ type stream struct {
 	// pair is, on a connection that we dialled to a PBX, the phone's connection.
 	pair *netio.Conn
 	// trunk is the key of a connection that we dialled to a trunk.
-	trunk netip.AddrPort
+	trunk trunkKey
+	// certified is set on a connection whose client has shown a trunk's certificate.
+	certified bool
+	vouched   int64 // when the policy was told last; the reader's own
 
 	mu     sync.Mutex
 	closed bool
@@ -40,6 +44,9 @@ type peer struct {
 	pbx  uint16
 	conn *netio.Conn
 }
+
+// vouchEvery is how often the policy is told of a certified trunk that sends something.
+const vouchEvery = int64(10 * time.Minute)
 
 // maxKeys bounds what a connection can make us remember: a phone has few accounts.
 const maxKeys = 16
@@ -71,6 +78,10 @@ func (s *Server) Message(c *netio.Conn, msg []byte) {
 	t.from = origin{
 		face: face{ep: st.ep, local: c.Local().Addr(), port: c.Local().Port(), towards: st.side},
 		addr: c.Remote(), peer: c.Remote(), side: st.side, conn: c,
+	}
+	if t.from.certified = st.certified; st.certified && t.now-st.vouched > vouchEvery {
+		s.engine.Vouch(c.Remote().Addr(), t.now)
+		st.vouched = t.now
 	}
 	if st.side == flow.Outside && !t.admitted() || s.transit != nil && !s.leads(c) {
 		c.CutOff(netio.ErrSourceClosed)
@@ -126,7 +137,7 @@ func (s *Server) Closed(c *netio.Conn, err error) {
 	for _, key := range keys {
 		s.streams.Delete(key, c.ID())
 	}
-	if st.trunk.IsValid() {
+	if st.trunk.addr.IsValid() {
 		s.trunks.drop(st.trunk, c)
 	}
 	for _, p := range peers {
@@ -155,6 +166,8 @@ func (s *Server) streamState(c *netio.Conn) *stream {
 	st := &stream{side: flow.Outside, ep: s.eps.conns[c.Listener()]}
 	if st.ep.inside && s.pool.Has(c.Remote().Addr()) {
 		st.side = flow.Inside
+	} else if is := s.live.Load().certified; is != nil && c.Secure() {
+		st.certified = is(c.TLS())
 	}
 	c.SetValue(st)
 	return st
@@ -220,6 +233,16 @@ func (t *task) pairToken() flow.Token {
 		}
 	}
 	return tok
+}
+
+// isCertified reports whether the flow in a token is a connection whose client has shown a
+// trunk's certificate.
+func (s *Server) isCertified(tok *flow.Token) bool {
+	if !tok.Stream {
+		return false
+	}
+	c := s.streamOf(tok)
+	return c != nil && s.streamState(c).certified
 }
 
 // remember notes on which connection an account is, so that a token of its older

@@ -42,6 +42,7 @@ type task struct {
 	stamped    []byte // see stamp
 	target     []byte // user@host of the Request-URI
 	retryAfter int    // s, for the next answer
+	warning    string // for the next answer
 
 	buf     []byte // scratch for hashing and formatting
 	payload []byte // of the token parsed last
@@ -59,9 +60,10 @@ type origin struct {
 	peer netip.AddrPort // where answers go: addr, with the zone of a link-local one
 	side flow.Side
 	conn *netio.Conn // nil for a datagram
-	// trunk is set for an outside source on the trunk list.
-	trunk bool
-	gate  gate.Verdict
+	// trunk is set for an outside source on the trunk list; certified for one that has shown a
+	// trunk's certificate: it is trusted as much, but reached over its connection.
+	trunk, certified bool
+	gate             gate.Verdict
 }
 
 // reliable reports whether nothing that is sent over the sender's transport is lost. What

@@ -32,8 +32,14 @@ func (t *task) toTrunk(b *branch, pbx uint16) {
 		t.later()
 		return
 	}
+	if !ok && r.next.Kind == sip.SchemeSIPS && t.refuseInsecure(nil) {
+		return
+	}
 	if !ok {
 		t.refuse(503, "Service Unavailable", policy.ReasonUnknownDestination)
+		return
+	}
+	if t.refuseInsecure(&h) {
 		return
 	}
 	via := t.flowToken(flow.KindVia, pbx)
@@ -76,7 +82,7 @@ func (t *task) toUs() {
 func (t *task) hopToURI(uri *sip.URI, b *branch) (h hop, ok, wait bool) {
 	buf := t.m.Buf
 	transport, lookUp, ok := t.trunkTransport(uri)
-	if !ok {
+	if !ok || transport == policy.TLS && t.s.cfg.TrunkTLS == nil {
 		return h, false, false
 	}
 	seed := binary.LittleEndian.Uint64(b[:8]) // one transaction keeps to one target
@@ -109,6 +115,8 @@ func (t *task) trunkTransport(uri *sip.URI) (transport policy.Transport, lookUp 
 	p, found := uri.Param(t.m.Buf, "transport")
 	name := p.Value.Of(t.m.Buf)
 	switch {
+	case uri.Kind == sip.SchemeSIPS, found && bytes.EqualFold(name, []byte("tls")):
+		return policy.TLS, resolve.TLS, true
 	case found && bytes.EqualFold(name, []byte("tcp")), !found && t.from.reliable():
 		return policy.TCP, resolve.TCP, true
 	case found && bytes.EqualFold(name, []byte("udp")), !found:
@@ -136,21 +144,40 @@ func (t *task) hopToTarget(addr netip.AddrPort, transport policy.Transport, host
 		}
 		return h, true, false
 	}
-	h.conn = t.s.trunks.get(addr)
+	if transport != policy.TLS {
+		host = nil // whoever answers at the address is meant
+	}
+	h.conn = t.s.trunks.get(addr, host)
 	if h.conn == nil && !t.mayBlock {
 		return h, false, true
 	}
 	if h.conn == nil {
-		conn, err := t.s.tcp.Dial(t.s.ctx, t.s, ep.source(), addr, t.s.cfg.DialTimeout,
-			&stream{side: flow.Outside, ep: ep, trunk: addr})
+		conn, err := t.s.dialTrunk(trunkKey{addr, string(host)}, ep)
 		if err != nil {
+			t.s.log.Warn("trunk refuses a connection", "trunk", addr.String(), "error", err)
 			t.s.resolver.Failed(addr, t.now)
 			return h, false, false
 		}
-		h.conn = t.s.trunks.put(addr, conn)
+		h.conn = conn
 	}
 	h.local = h.conn.Local().Addr()
 	return h, true, false
+}
+
+// dialTrunk connects to a trunk, unless somebody else has meanwhile.
+func (s *Server) dialTrunk(key trunkKey, ep *endpoint) (*netio.Conn, error) {
+	st := &stream{side: flow.Outside, ep: ep, trunk: key}
+	var conn *netio.Conn
+	var err error
+	if ep.transport == policy.TLS {
+		conn, err = s.tcp.DialTLS(s.ctx, s, ep.source(), key.addr, s.cfg.TrunkTLS(key.name), s.cfg.DialTimeout, st)
+	} else {
+		conn, err = s.tcp.Dial(s.ctx, s, ep.source(), key.addr, s.cfg.DialTimeout, st)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.trunks.put(key, conn), nil
 }
 
 // later hands a copy of the message at hand to the slow lane, which does the same
@@ -180,39 +207,45 @@ func (s *Server) handleSlowly(msg []byte, from origin) {
 // slowLane is how many messages may wait for a name or a connection at a time.
 const slowLane = 64
 
-// trunkConns are the connections that we dialled to trunks, one for each address.
+// trunkConns are the connections that we dialled to trunks.
 type trunkConns struct {
 	mu   sync.Mutex
-	conn map[netip.AddrPort]*netio.Conn
+	conn map[trunkKey]*netio.Conn
 }
 
-func (c *trunkConns) get(addr netip.AddrPort) *netio.Conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.conn[addr]
+// A trunkKey says whose connection it is: one over TLS is for whom its certificate is for.
+type trunkKey struct {
+	addr netip.AddrPort
+	name string // host of the URI, for TLS
 }
 
-// put keeps conn for addr, or closes it and returns the one that is there already.
-func (c *trunkConns) put(addr netip.AddrPort, conn *netio.Conn) *netio.Conn {
+func (c *trunkConns) get(addr netip.AddrPort, name []byte) *netio.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old := c.conn[addr]; old != nil {
+	return c.conn[trunkKey{addr, string(name)}]
+}
+
+// put keeps conn for key, or closes it and returns the one that is there already.
+func (c *trunkConns) put(key trunkKey, conn *netio.Conn) *netio.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.conn[key]; old != nil {
 		conn.Close(errPeerClosed)
 		return old
 	}
 	if c.conn == nil {
-		c.conn = make(map[netip.AddrPort]*netio.Conn)
+		c.conn = make(map[trunkKey]*netio.Conn)
 	}
-	c.conn[addr] = conn
+	c.conn[key] = conn
 	return conn
 }
 
 // drop forgets conn, which has closed.
-func (c *trunkConns) drop(addr netip.AddrPort, conn *netio.Conn) {
+func (c *trunkConns) drop(key trunkKey, conn *netio.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn[addr] == conn {
-		delete(c.conn, addr)
+	if c.conn[key] == conn {
+		delete(c.conn, key)
 	}
 }
 

@@ -77,7 +77,8 @@ const (
 	allSamples   = 20_000
 )
 
-var errTooMany = errors.New("the answer has too many groups; ask for a shorter time, filter, or group by less")
+// ErrTooMany: a question would take too much memory.
+var ErrTooMany = errors.New("report: the answer has too many groups; ask for a shorter time, filter, or group by less")
 
 // tally answers a query while the journal is read.
 type tally struct {
@@ -179,7 +180,7 @@ func (t *tally) group(k groupKey, at int64) (*group, error) {
 	i, ok := t.index[k]
 	if !ok {
 		if len(t.groups) >= maxGroups {
-			return nil, errTooMany
+			return nil, ErrTooMany
 		}
 		i = int32(len(t.groups))
 		t.index[k] = i

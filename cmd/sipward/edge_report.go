@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,15 +29,8 @@ func (e *edge) openJournal() error {
 	if !c.Report.Enabled {
 		return nil
 	}
-	node := c.Node
-	if node == "" {
-		var err error
-		if node, err = os.Hostname(); err != nil {
-			return err
-		}
-	}
 	j, err := report.Open(report.Config{
-		Path: filepath.Join(c.StateDir, journalName), Node: node, IPv6Bits: c.IPv6SourcePrefix,
+		Path: filepath.Join(c.StateDir, journalName), Node: nodeOf(c), IPv6Bits: c.IPv6SourcePrefix,
 		Retention: c.Report.Retention, MaxBytes: int64(c.Report.MaxBytes), Log: e.log,
 	})
 	if err != nil {
@@ -44,6 +38,17 @@ func (e *edge) openJournal() error {
 	}
 	e.journal, e.notices.told = j, j.Notice
 	return nil
+}
+
+// nodeOf returns what a sipward is called in the journal and in notifications.
+func nodeOf(c *conf.Config) string {
+	if c.Node != "" {
+		return c.Node
+	}
+	if host, err := os.Hostname(); err == nil {
+		return host
+	}
+	return "sipward"
 }
 
 // newScheduler makes what mails reports, if there is a journal.
@@ -108,7 +113,11 @@ func (e *edge) Report(ctx context.Context, q *report.Query) (*report.Report, err
 	if e.journal == nil {
 		return nil, errNoJournal()
 	}
-	return e.journal.Ask(ctx, q)
+	r, err := e.journal.Ask(ctx, q)
+	if errors.Is(err, report.ErrTooMany) {
+		return nil, refused("%s", strings.TrimPrefix(err.Error(), "report: "))
+	}
+	return r, err
 }
 
 // MailReport implements admin.Backend.

@@ -285,3 +285,17 @@ func remember(t *testing.T, path string, addresses ...string) {
 		t.Fatal(err)
 	}
 }
+
+// TestNodeInNotifications: what tells of an attack calls this sipward what the journal does.
+func TestNodeInNotifications(t *testing.T) {
+	dir := t.TempDir()
+	program, out := filepath.Join(dir, "told"), filepath.Join(dir, "out")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ncat >"+out+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, "node: edge7", "notify: {channels: [{name: ops, type: command, run: ["+program+"]}]}")
+	r.cli(0, words("notify test ops"))
+	if text, err := os.ReadFile(out); err != nil || !strings.Contains(string(text), `"node":"edge7"`) {
+		t.Errorf("%v: %s", err, text)
+	}
+}

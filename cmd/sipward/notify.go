@@ -120,13 +120,9 @@ func notifySettings(c *configuration) notify.Settings {
 }
 
 func (e *edge) newNotifier() (*notify.Notifier, error) {
-	node, err := os.Hostname()
-	if err != nil {
-		node = "sipward"
-	}
 	c := e.config
 	return notify.New(notify.Config{
-		Dir: filepath.Join(c.conf.StateDir, "notifications"), Node: node, IPv6Bits: c.conf.IPv6SourcePrefix,
+		Dir: filepath.Join(c.conf.StateDir, "notifications"), Node: nodeOf(c.conf), IPv6Bits: c.conf.IPv6SourcePrefix,
 		Proxy: http.ProxyFromEnvironment, Log: e.log, Settings: notifySettings(c),
 	})
 }

@@ -202,6 +202,8 @@ func snake(field string) string {
 		return "ca_file"
 	case "ClientCA":
 		return "client_ca"
+	case "TrunkCA":
+		return "trunk_ca"
 	case "IPv6SourcePrefix":
 		return "ipv6_source_prefix"
 	}

@@ -25,6 +25,12 @@ type TLS struct {
 	ClientCA string
 	// ClientAuth says whether clients are asked for one.
 	ClientAuth ClientAuth
+	// Trunks are the SIP domains (RFC 5922) whose certificates make a client a trunk, in
+	// small letters.
+	Trunks []string
+	// TrunkCA names the PEM file that certificates of trunks are checked against which
+	// sipward connects to. Empty: what the system trusts.
+	TrunkCA string
 	// ACME obtains certificates.
 	ACME ACME
 	// HandshakeTimeout is how long a handshake may take.
@@ -148,6 +154,8 @@ func tlsKeys() []key {
 		bind("tls.min_version", `"1.2"`, onReload, version, func(c *Config) *TLSVersion { return &c.TLS.MinVersion }),
 		bind("tls.client_auth", "none", onReload, auth, func(c *Config) *ClientAuth { return &c.TLS.ClientAuth }),
 		bind("tls.client_ca", `""`, onReload, orNone(path("file")), func(c *Config) *string { return &c.TLS.ClientCA }),
+		bind("tls.trunks", "[]", onReload, domains, func(c *Config) *[]string { return &c.TLS.Trunks }),
+		bind("tls.trunk_ca", `""`, onReload, orNone(path("file")), func(c *Config) *string { return &c.TLS.TrunkCA }),
 		bind("tls.acme.domains", "[]", onRestart, domains, func(c *Config) *[]string { return &c.TLS.ACME.Domains }),
 		bind("tls.acme.agree", "false", onRestart, trueOrFalse(), func(c *Config) *bool { return &c.TLS.ACME.Agree }),
 		bind("tls.acme.email", `""`, onRestart, orNone(word("mail address", mailRule)), func(c *Config) *string { return &c.TLS.ACME.Email }),
@@ -240,6 +248,9 @@ func (d *decoder) checkTLS(c *Config) {
 		case t.ClientAuth == ClientAuthNone && t.ClientCA != "":
 			d.fail(d.at("tls.client_ca"), "tls.client_auth", `clients are not asked for certificates; write "client_auth: request" beside it, or remove this`)
 		}
+	}
+	if d.clean("tls.client_auth", "tls.trunks") && len(t.Trunks) > 0 && t.ClientAuth == ClientAuthNone {
+		d.fail(d.at("tls.trunks"), "tls.client_auth", `clients are not asked for certificates; write "client_auth: request" and client_ca beside it, or remove this`)
 	}
 	if d.clean("tls.certificates") {
 		for i, p := range t.Certificates {

@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"strings"
 )
 
@@ -55,6 +56,12 @@ func (s *Set) Verified(c *tls.ConnectionState) []string {
 		return nil
 	}
 	return Identities(c.PeerCertificates[0])
+}
+
+// VerifiedAs says whether a client has shown to be one of these SIP domains.
+func (s *Set) VerifiedAs(c *tls.ConnectionState, domains []string) bool {
+	who := s.Verified(c)
+	return slices.ContainsFunc(domains, func(d string) bool { return matches(who, d) })
 }
 
 func (s *Set) verifyClient(c *tls.ConnectionState) error {

@@ -46,23 +46,56 @@ func NewPeer(p Peer) (*tls.Config, error) {
 		p.Name = p.Addr.String()
 		cfg.ServerName = p.Name // crypto/tls sends no address as SNI
 	}
-	v := &verifier{peer: p}
+	v := &verifier{who: "the PBX", peer: p, advice: "mend that on the PBX, write the right tls.name or tls.ca, or pin its key under tls.pins: "}
 	if p.CA != "" {
 		var err error
 		if v.roots, err = loadAuthorities("ca", p.CA); err != nil {
 			return nil, err
 		}
 	}
-	// The verifier checks chain, time and name, or the pin. crypto/tls would accept
-	// wildcards, which RFC 5922 does not, and no SIP URI.
-	cfg.InsecureSkipVerify = true
-	cfg.VerifyConnection = v.verify
+	v.on(cfg)
 	return cfg, nil
 }
 
+// Trunks checks the certificates of trunks that sipward connects to.
+type Trunks struct {
+	roots      *x509.CertPool // nil: those of the system
+	minVersion uint16
+}
+
+// LoadTrunks reads the PEM file of the authorities; "": those of the system. Its error is a
+// *FileError, whose Field is trunk_ca.
+func LoadTrunks(ca string, minVersion uint16) (*Trunks, error) {
+	t := &Trunks{minVersion: max(minVersion, tls.VersionTLS12)}
+	if ca == "" {
+		return t, nil
+	}
+	var err error
+	t.roots, err = loadAuthorities("trunk_ca", ca)
+	return t, err
+}
+
+// TLS returns a configuration for connections to the trunk that was named by this host, a
+// domain or an address, which its certificate must be for (RFC 5922 §4).
+func (t *Trunks) TLS(host string) *tls.Config {
+	cfg := &tls.Config{MinVersion: t.minVersion, ServerName: host}
+	v := &verifier{who: "the trunk", peer: Peer{Name: host}, roots: t.roots, advice: "the carrier has to mend that, or name its authority under tls.trunk_ca"}
+	v.on(cfg)
+	return cfg
+}
+
 type verifier struct {
-	peer  Peer
-	roots *x509.CertPool // nil: those of the system
+	who    string
+	peer   Peer
+	roots  *x509.CertPool // nil: those of the system
+	advice string         // ends in a pin if it ends in ": "
+}
+
+// on has the verifier check chain, time and name, or the pin. crypto/tls would accept
+// wildcards, which RFC 5922 does not, and no SIP URI.
+func (v *verifier) on(cfg *tls.Config) {
+	cfg.InsecureSkipVerify = true
+	cfg.VerifyConnection = v.verify
 }
 
 func (v *verifier) verify(c tls.ConnectionState) error {
@@ -79,14 +112,20 @@ func (v *verifier) verify(c tls.ConnectionState) error {
 		opts.Intermediates.AddCert(more)
 	}
 	if _, err := leaf.Verify(opts); err != nil {
-		return &x509Error{who: "the PBX", names: namesOf(leaf), err: err,
-			advice: "mend that on the PBX, name its authority under tls.ca, or pin its key under tls.pins: " + PinOf(leaf).String()}
+		return &x509Error{who: v.who, names: namesOf(leaf), err: err, advice: v.advise(leaf)}
 	}
 	if !v.isFor(leaf) {
-		return errors.New("the certificate of the PBX is for " + strings.TrimSpace(quoted(namesOf(leaf))) + ", not for " + v.peer.Name +
-			"; write the right one under tls.name (wildcards do not count, RFC 5922 §7.2), or pin its key under tls.pins: " + PinOf(leaf).String())
+		return errors.New("the certificate of " + v.who + " is for " + strings.TrimSpace(quoted(namesOf(leaf))) + ", not for " + v.peer.Name +
+			" (wildcards do not count, RFC 5922 §7.2); " + v.advise(leaf))
 	}
 	return nil
+}
+
+func (v *verifier) advise(leaf *x509.Certificate) string {
+	if strings.HasSuffix(v.advice, ": ") {
+		return v.advice + PinOf(leaf).String()
+	}
+	return v.advice
 }
 
 // isFor compares addresses with addresses, and names with SIP domains.

@@ -57,7 +57,7 @@ func TestPeer(t *testing.T) {
 		{"by SIP domain", domain, certs.Peer{Name: "example.com"}, "", ""},
 		{"the SIP domain goes before the DNS name", domain, certs.Peer{Name: "pbx.example.com"}, "not for pbx.example.com", "often it is for another name"},
 		{"wildcard", wild, certs.Peer{Name: "pbx.example.com"}, "wildcards do not count", "often it is for another name"},
-		{"another name", good, certs.Peer{Name: "other.example.com"}, "is for (pbx.example.com, 203.0.113.2), not for other.example.com; write the right one under tls.name", "often it is for another name"},
+		{"another name", good, certs.Peer{Name: "other.example.com"}, "is for (pbx.example.com, 203.0.113.2), not for other.example.com (wildcards", "often it is for another name"},
 		{"another address", good, certs.Peer{Addr: netip.MustParseAddr("10.0.0.1")}, "not for 10.0.0.1", "often it is for another name"},
 		{"expired", late, certs.Peer{Name: "pbx.example.com"}, "is out of date: valid from", "often it is for another name"},
 		{"foreign authority", alien, certs.Peer{Name: "pbx.example.com"}, "authority that is not trusted here (CN=Foreign CA)", "often it is for another name"},
@@ -141,6 +141,33 @@ func TestPeerAsksForOurs(t *testing.T) {
 		if got := len(conn.ConnectionState().PeerCertificates); (got == 1) != has {
 			t.Errorf("has one %v, %d are shown", has, got)
 		}
+	}
+}
+
+// TestTrunks: the certificate must be for the host that was named.
+func TestTrunks(t *testing.T) {
+	s := newShop(t)
+	trunks, err := certs.LoadTrunks(s.ca, tls.VersionTLS12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carrier := s.Issue(t, certstest.Options{URIs: []string{"sip:carrier.example.com"}, DNS: []string{"sbc1.carrier.example.com"}, IPs: []string{"192.0.2.1"}})
+	for host, says := range map[string]string{
+		"carrier.example.com": "", "192.0.2.1": "",
+		"sbc1.carrier.example.com": "not for sbc1.carrier.example.com", "evil.example.com": "the certificate of the trunk is for (sip:carrier.example.com, ",
+	} {
+		_, _, _, err := shake(t, &tls.Config{Certificates: []tls.Certificate{carrier.TLS}}, trunks.TLS(host))
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, want … %q", host, err, says)
+		}
+	}
+	foreign := certstest.NewAuthority(t, "Foreign CA").Issue(t, certstest.Options{DNS: []string{"carrier.example.com"}})
+	_, _, _, err = shake(t, &tls.Config{Certificates: []tls.Certificate{foreign.TLS}}, trunks.TLS("carrier.example.com"))
+	if err == nil || !strings.Contains(err.Error(), "(CN=Foreign CA); the carrier has to mend that") {
+		t.Error(err)
+	}
+	if _, err := certs.LoadTrunks("/nowhere/ca.pem", 0); err == nil || !strings.Contains(err.Error(), "tls.trunk_ca: there is no file /nowhere/ca.pem") {
+		t.Error(err)
 	}
 }
 

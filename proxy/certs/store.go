@@ -120,9 +120,6 @@ func (st *Store) ClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificat
 	return c, nil
 }
 
-// Verified returns the SIP domains that a client has shown to be; see Set.Verified.
-func (st *Store) Verified(c *tls.ConnectionState) []string { return st.set.Load().Verified(c) }
-
 // Infos returns what is to be known about each certificate, obtained ones last.
 func (st *Store) Infos() []Info {
 	all := st.set.Load().Infos()

@@ -188,7 +188,8 @@ func TestClientCertificates(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := certs.Config{Pairs: []certs.Pair{pair}, ClientAuth: c.auth, ClientCA: s.ca}
-			st := certs.NewStore(load(t, cfg), nil)
+			set := load(t, cfg)
+			st := certs.NewStore(set, nil)
 			client := &tls.Config{ServerName: "a", InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				if c.shown == nil {
 					return new(tls.Certificate), nil
@@ -211,8 +212,11 @@ func TestClientCertificates(t *testing.T) {
 				if state.DidResume != (resumed && c.shown != late) { // crypto/tls resumes none that has expired
 					t.Errorf("resumed %v, want %v", state.DidResume, resumed)
 				}
-				if got := strings.Join(st.Verified(&state), " "); got != c.who {
+				if got := strings.Join(set.Verified(&state), " "); got != c.who {
 					t.Errorf("verified as %q, want %q", got, c.who)
+				}
+				if set.VerifiedAs(&state, []string{"x.example.com", "carrier.Example.com"}) != (c.who != "") || set.VerifiedAs(&state, []string{"example.com"}) {
+					t.Errorf("%q: VerifiedAs is wrong", c.who)
 				}
 			}
 			if c.who == "" {
@@ -220,9 +224,10 @@ func TestClientCertificates(t *testing.T) {
 			}
 			// Once the authority is not trusted any more, a session that is resumed is not either.
 			cfg.ClientCA = foreign.Write(t, s.dir)
-			st.Put(load(t, cfg))
+			set = load(t, cfg)
+			st.Put(set)
 			conn, _, err, _ := shake(t, st.TLS(), client)
-			if state := conn.ConnectionState(); err == nil && len(st.Verified(&state)) > 0 {
+			if state := conn.ConnectionState(); err == nil && len(set.Verified(&state)) > 0 {
 				t.Error("a resumed session is trusted by an authority that is not in force")
 			}
 			if c.auth == certs.RequireClientAuth && err == nil {

@@ -19,8 +19,9 @@ import (
 
 // credentials are the certificates of a configuration, read from its files.
 type credentials struct {
-	certs *certs.Set
-	peers []*tls.Config // of each PBX; nil: it is not spoken to over TLS
+	certs    *certs.Set
+	peers    []*tls.Config // of each PBX; nil: it is not spoken to over TLS
+	carriers *certs.Trunks
 }
 
 var tlsVersions = map[conf.TLSVersion]uint16{conf.TLS12: tls.VersionTLS12, conf.TLS13: tls.VersionTLS13}
@@ -41,6 +42,9 @@ func loadCredentials(c *conf.Config) (credentials, error) {
 	var errs []error
 	var err error
 	if all.certs, err = certs.Load(cfg); err != nil {
+		errs = append(errs, placed(c, "tls.", err)...)
+	}
+	if all.carriers, err = certs.LoadTrunks(c.TLS.TrunkCA, cfg.MinVersion); err != nil {
 		errs = append(errs, placed(c, "tls.", err)...)
 	}
 	for i := range c.PBX {
@@ -79,9 +83,24 @@ func placed(c *conf.Config, section string, err error) []error {
 	return []error{err}
 }
 
+// trunkTLS returns the configuration for a connection to a trunk.
+func (e *edge) trunkTLS(host string) *tls.Config {
+	cfg := e.carriers.Load().TLS(host)
+	cfg.GetClientCertificate = e.store.ClientCertificate
+	return cfg
+}
+
+// certified says whether a client's certificate makes it a trunk; nil: none does.
+func certified(c *configuration) func(*tls.ConnectionState) bool {
+	if len(c.conf.TLS.Trunks) == 0 {
+		return nil
+	}
+	return func(s *tls.ConnectionState) bool { return c.certs.VerifiedAs(s, c.conf.TLS.Trunks) }
+}
+
 // certificateFiles returns the files that loadCredentials reads.
 func certificateFiles(c *conf.Config) []string {
-	all := []string{c.TLS.ClientCA}
+	all := []string{c.TLS.ClientCA, c.TLS.TrunkCA}
 	for _, p := range c.TLS.Certificates {
 		all = append(all, p.Certificate, p.Key)
 	}
@@ -144,6 +163,7 @@ func (e *edge) openCertificates() error {
 		return err
 	}
 	e.store = certs.NewStore(e.config.certs, e.acme)
+	e.carriers.Store(e.config.carriers)
 	e.warnOfCertificates(e.config)
 	return nil
 }

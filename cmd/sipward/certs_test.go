@@ -284,6 +284,35 @@ func TestTransports(t *testing.T) {
 	}
 }
 
+// TestTrunkCertificates: who shows the certificate of a trunk is one.
+func TestTrunkCertificates(t *testing.T) {
+	ca := certstest.NewAuthority(t, "CA")
+	r, addr := tlsSipward(t, ca, ca.Issue(t, certstest.Options{IPs: []string{"127.0.0.3"}}))
+	carriers := certstest.NewAuthority(t, "Carriers")
+	r.write(strings.Replace(r.text(), "\ntls:\n", fmt.Sprintf("\ntls:\n  client_auth: request\n  client_ca: %s\n  trunks: [carrier.example.com]\n", carriers.Write(t, r.dir)), 1))
+	r.begin()
+	t.Cleanup(r.end)
+	for _, c := range []struct {
+		shown *certstest.Issued
+		trunk bool
+	}{
+		{carriers.Issue(t, certstest.Options{DNS: []string{"other.example.com"}}), false},
+		{ca.Issue(t, certstest.Options{DNS: []string{"carrier.example.com"}}), false},
+		{carriers.Issue(t, certstest.Options{URIs: []string{"sip:carrier.example.com"}}), true},
+	} {
+		p, err := dialTLS(t, addr, &tls.Config{ServerName: "sip.example.com", RootCAs: ca.Pool(), Certificates: []tls.Certificate{c.shown.TLS}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.options(t); got != "SIP/2.0 200 OK" {
+			t.Fatalf("%s\n%s", got, r.log)
+		}
+		if out := r.cli(0, words("status")); strings.Contains(out, "1 source in good standing") != c.trunk {
+			t.Errorf("trunk %v in\n%s", !c.trunk, out)
+		}
+	}
+}
+
 // TestTLSRefused: what each side is told when a certificate is not trusted.
 func TestTLSRefused(t *testing.T) {
 	ca, foreign := certstest.NewAuthority(t, "CA"), certstest.NewAuthority(t, "Foreign CA")

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,6 +78,7 @@ type edge struct {
 	series   *dashboard.Series
 	store    *certs.Store
 	acme     *certs.ACME // nil: there are no certificates to obtain
+	carriers atomic.Pointer[certs.Trunks]
 	state    *state
 	mirror   *mirror
 	notices  *notices
@@ -160,7 +162,7 @@ func (e *edge) build(events *event.Bus) error {
 	cfg := proxy.Config{
 		UDP: netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
 		TCP: tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
-		Settings: settings(c), QueueFull: e.mirror.queueFull, Explain: certs.Explain,
+		Settings: settings(c), QueueFull: e.mirror.queueFull, Explain: certs.Explain, TrunkTLS: e.trunkTLS,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	}
 	cfg.DTLS = dtlsConfig(c.conf, cfg.TCP, e.store)
@@ -349,6 +351,7 @@ func (e *edge) apply(c *configuration) {
 		e.reports.Reload(c.schedules)
 	}
 	e.store.Put(c.certs)
+	e.carriers.Store(c.carriers)
 	e.server.Reload(settings(c))
 	e.files.reload(c.conf)
 	e.names.reload(c.conf)
@@ -356,7 +359,7 @@ func (e *edge) apply(c *configuration) {
 }
 
 func settings(c *configuration) proxy.Settings {
-	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Shield: c.conf.DigestLeakShield, Strangers: c.conf.Overload.Strangers}
+	return proxy.Settings{Path: c.conf.Path, Trunks: c.trunks, Certified: certified(c), Shield: c.conf.DigestLeakShield, Strangers: c.conf.Overload.Strangers}
 }
 
 // outsideOf says where phones send to.

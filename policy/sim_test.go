@@ -8,6 +8,7 @@ import (
 
 	"sipward/policy"
 	"sipward/policy/ban"
+	"sipward/policy/gate"
 	"sipward/policy/scanner"
 )
 
@@ -42,6 +43,8 @@ type msg struct {
 	tx      uint64 // 0: a new transaction
 	dialog  uint64
 	scan    *scanner.Message
+
+	certified bool // over a connection whose client has shown a trunk's certificate
 }
 
 // answer is what the PBX says, or nothing.
@@ -171,6 +174,10 @@ func (s *sim) send(m msg, done func(fate)) {
 		done(fate{Decision: policy.FromGate(v)})
 		return
 	}
+	if m.certified {
+		v = gate.PassTrusted
+		s.e.Vouch(src.Addr(), s.now)
+	}
 	r := policy.Request{
 		Source: src, Transport: m.tr, Gate: v, Method: []byte(m.method), Account: []byte(m.account),
 		Target: []byte(m.target), HasCredentials: m.secret != "", Nonce: m.nonce,
@@ -204,7 +211,7 @@ func (s *sim) send(m msg, done func(fate)) {
 			Source: r.Source, Transport: r.Transport, Method: r.Method, Status: a.status, Account: r.Account,
 			Target: r.Target, HasCredentials: r.HasCredentials, Nonce: r.Nonce, Proven: r.Proven, InDialog: r.InDialog,
 			Transaction: r.Transaction, Credentials: r.Credentials, Stale: a.stale, Unjudged: a.other && r.HasCredentials, Expires: a.expires, Dialog: m.dialog,
-			Text: shown(m.method),
+			Certified: m.certified, Text: shown(m.method),
 		}
 		f := fate{Decision: d}
 		if back := s.e.Observe(&o, s.now); back.Verdict == policy.Pass {

@@ -495,6 +495,30 @@ func TestPartnerOfThePBX(t *testing.T) {
 	}
 }
 
+// A carrier that is known by its certificate alone may fail as often as one that is known by its
+// address.
+func TestCertifiedTrunk(t *testing.T) {
+	for _, certified := range []bool{true, false} {
+		s := newSim(t, simConfig())
+		s.pbx = func(*msg) answer { return answer{status: 404} }
+		src := netip.MustParseAddrPort("198.51.100.1:5061")
+		for i := range 40 {
+			s.ask(msg{src: src.String(), tr: policy.TLS, method: "REGISTER", account: fmt.Sprintf("+1555%d@x", i), certified: certified})
+		}
+		if got := s.banned("198.51.100.1") != nil; got == certified {
+			t.Errorf("certified %v: banned %v", certified, got)
+		}
+		want := map[bool]policy.Standing{true: policy.Good, false: policy.Stranger}[certified]
+		if got := s.e.Standing(src.Addr(), s.now); got != want {
+			t.Errorf("certified %v: standing %v", certified, got)
+		}
+		s.run(61 * time.Minute)
+		if got := s.e.Standing(src.Addr(), s.now); got != policy.Stranger {
+			t.Errorf("certified %v: after an hour of silence it is %v", certified, got)
+		}
+	}
+}
+
 // All phones behind an address come at once, as strangers, after an outage.
 func TestFiftyPhonesAtOnce(t *testing.T) {
 	for _, known := range []bool{false, true} {

@@ -151,6 +151,26 @@ func TestManySourcesOneAccount(t *testing.T) {
 	}
 }
 
+// A call that is up goes on wherever it is made from, whatever happens to its account.
+func TestKnownPlacesSpareCalls(t *testing.T) {
+	s := newSim(t, simConfig())
+	for i := range 40 {
+		s.ask(msg{src: fmt.Sprintf("198.51.100.%d:5060", i+1), method: "REGISTER", account: "100@x", secret: fmt.Sprint(i), nonce: policy.NonceIssued})
+	}
+	const road = "203.0.113.77:5060" // it calls and does not register
+	for _, method := range []string{"INVITE", "UPDATE", "PRACK", "INFO", "BYE", "ACK"} {
+		if f := s.ask(msg{src: road, method: method, account: "100@x", inside: true, proven: true}); f.Verdict != policy.Pass {
+			t.Errorf("%s inside a call: %+v", method, f)
+		}
+		if f := s.ask(msg{src: road, method: method, account: "100@x", inside: true}); f.Verdict != policy.Reject && method != "BYE" && method != "ACK" {
+			t.Errorf("%s with a made-up tag: %+v", method, f)
+		}
+	}
+	if f := s.ask(msg{src: road, method: "REGISTER", account: "100@x", inside: true, proven: true}); f.Reason != policy.ReasonKnownPlaces {
+		t.Errorf("REGISTER with a tag: %+v", f)
+	}
+}
+
 // Failures that anybody can have forged keep nobody out of his account: its owner may be
 // at a new place.
 func TestForgedSourcesOneAccount(t *testing.T) {

@@ -128,16 +128,13 @@ func (e *Engine) atHome(s *subject) bool {
 }
 
 // elsewhere refuses who asks for an account in known-places mode from a place
-// that is not known. It answers 503, for a while: an honest phone comes back.
+// that is not known. It answers 503, for a while: an honest phone comes back. What
+// belongs to a call passes.
 // The mode lasts until no more sources than the limit have tried within a whole
 // window.
 func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	rule := &s.rules.DistinctSources
-	if e.accounts.until.Load() <= s.now || rule.Count <= 0 || s.standing >= Trunk {
-		return Decision{}
-	}
-	switch string(r.Method) {
-	case "ACK", "BYE", "CANCEL":
+	if e.accounts.until.Load() <= s.now || rule.Count <= 0 || s.standing >= Trunk || r.ofCall() {
 		return Decision{}
 	}
 	window := int64(rule.Window)

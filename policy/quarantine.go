@@ -54,22 +54,24 @@ func (e *Engine) quarantined(s *subject, r *Request) Decision {
 	if e.guesses.quarantine.Load() <= s.now {
 		return Decision{}
 	}
-	switch string(r.Method) {
-	case "ACK", "BYE", "CANCEL":
-		return Decision{}
-	case "REGISTER":
-	default:
-		if r.InDialog && r.Proven {
-			return Decision{}
-		}
-	}
-	if !e.inQuarantine(s) {
+	if r.ofCall() || !e.inQuarantine(s) {
 		return Decision{}
 	}
 	if s.rules.Register.Action.watches() {
 		return Decision{Would: ReasonQuarantine}
 	}
 	return Decision{Verdict: Drop, Reason: ReasonQuarantine}
+}
+
+// ofCall says whether a request belongs to a call that is up, or ends one.
+func (r *Request) ofCall() bool {
+	switch string(r.Method) {
+	case "ACK", "BYE", "CANCEL":
+		return true
+	case "REGISTER":
+		return false
+	}
+	return r.InDialog && r.Proven
 }
 
 // inQuarantine says whether the account is shut out from the source.

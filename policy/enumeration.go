@@ -325,8 +325,8 @@ func (e *Engine) enumerates(s *subject, r *Request) Decision {
 	case e.lifted(v.sentence, s):
 		*v = fewProbes{last: s.now}
 		return Decision{}
-	case s.standing == Good && (e.places == nil || e.atHome(s)):
-		return Decision{} // the others behind the same address go on
+	case s.standing == Good && (e.places == nil || r.ofCall() || e.atHome(s)):
+		return Decision{} // the others behind the same address go on, and so do calls
 	}
 	return action.decide(ReasonEnumeration, 60)
 }

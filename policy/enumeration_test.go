@@ -171,6 +171,27 @@ func TestKnownPlacesSpareCalls(t *testing.T) {
 	}
 }
 
+// A source in good standing that is found enumerating, and is not banned because that is not
+// the action, can end and go on with its calls, those of accounts that never registered, too.
+func TestEnumerationSparesCalls(t *testing.T) {
+	cfg := simConfig()
+	cfg.Enumeration.Action = policy.Action{Kind: policy.ActionDrop}
+	s := newSim(t, cfg)
+	const office = "203.0.113.5:5060"
+	if s.register(office, "100@x").status != 200 {
+		t.Fatal("the office cannot register")
+	}
+	s.scan(msg{src: office, tr: policy.TCP, method: "REGISTER", secret: "wrong", nonce: policy.NonceIssued}, 1, 30)
+	if f := s.ask(msg{src: office, method: "REGISTER", account: "777@x"}); f.Reason != policy.ReasonEnumeration {
+		t.Fatalf("it is not refused: %+v", f)
+	}
+	for _, method := range []string{"INVITE", "BYE", "ACK"} {
+		if f := s.ask(msg{src: office, method: method, account: "888@x", inside: true, proven: true}); f.Verdict != policy.Pass {
+			t.Errorf("%s inside a call: %+v", method, f)
+		}
+	}
+}
+
 // Failures that anybody can have forged keep nobody out of his account: its owner may be
 // at a new place.
 func TestForgedSourcesOneAccount(t *testing.T) {

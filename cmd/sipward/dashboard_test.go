@@ -232,7 +232,7 @@ func startStage(t *testing.T) stage {
 			t.Errorf("the demo ended with %d:\n%s", code, out)
 		}
 	})
-	out.Await(t, "Now you.", 30*time.Second)
+	out.Await(t, "Now you.", time.Minute)
 	link := linkLine.FindStringSubmatch(out.String())
 	token, edge := tokenLine.FindStringSubmatch(out.String()), edgeLine.FindStringSubmatch(out.String())
 	if link == nil || token == nil || edge == nil {

@@ -72,13 +72,13 @@ func TestRound(t *testing.T) {
 			return demo.Edge{Events: new(event.Bus), Run: func(ctx context.Context) error { return pipe(ctx, s) }}, nil
 		}})
 	}()
-	out.Await(t, "Now you.", 30*time.Second)
+	out.Await(t, "Now you.", time.Minute)
 	took := time.Since(begin)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if took > 15*time.Second { // 4 s on a quiet machine
+	if took > 45*time.Second { // 4 s on a quiet machine
 		t.Errorf("the round took %v", took)
 	}
 	for _, want := range []string{

@@ -76,7 +76,8 @@ func TestKernelTampered(t *testing.T) {
 			repairs := w.kernel(t).Repairs
 			w.edge(t, act)
 			w.send(t, bad, 20) // user space drops them, if the kernel does not
-			lab.Poll(t, patience, "it is repaired: "+act, func() error {
+			// On a busy machine a comparison takes long, and there are fewer of them.
+			lab.Poll(t, 6*patience, "it is repaired: "+act, func() error {
 				if s := w.kernel(t); s.Repairs == repairs {
 					return errors.New("it is not")
 				}
@@ -204,7 +205,7 @@ func TestKernelDenied(t *testing.T) {
 		t.Errorf("%d messages of a banned source came through", n)
 	}
 	log := w.sipward.Log()
-	if n := strings.Count(log, "kernel:"); n < 1 || strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "CAP_NET_ADMIN") {
+	if n := strings.Count(log, "kind=kernel-down"); n != 1 || strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "CAP_NET_ADMIN") {
 		t.Errorf("the log says:\n%s", log)
 	}
 	if s := w.kernel(t); s.Backend != kernel.BackendNone || !strings.Contains(s.Reason, "CAP_NET_ADMIN") {

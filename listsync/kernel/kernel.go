@@ -170,8 +170,7 @@ const (
 type Event struct {
 	Kind EventKind
 	Text string
-	// Quiet says that it is for the record only: somebody has asked for it, or nobody
-	// has asked for more.
+	// Quiet says that it is for the record only: somebody has asked for it, or all is well.
 	Quiet bool
 }
 

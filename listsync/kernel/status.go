@@ -94,7 +94,7 @@ func (m *Mirror) down(err error) {
 		reason = err.Error()
 	}
 	m.mu.Lock()
-	was, never := m.status.Reason, m.status.LastSync.IsZero()
+	was := m.status.Reason
 	m.status.Reason = reason
 	m.mu.Unlock()
 	switch {
@@ -104,8 +104,7 @@ func (m *Mirror) down(err error) {
 		m.log.Info("kernel: bans are not mirrored", "reason", reason)
 		return
 	}
-	quiet := errors.Is(err, errPaused) || never && m.cfg.Backend == BackendAuto
-	m.tell(Event{EventDown, fmt.Sprintf("Bans are not mirrored into the kernel, user space enforces them alone: %s.", reason), quiet})
+	m.tell(Event{EventDown, fmt.Sprintf("Bans are not mirrored into the kernel, user space enforces them alone: %s.", reason), errors.Is(err, errPaused)})
 }
 
 // errPaused is what Status says after Clear.

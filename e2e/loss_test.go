@@ -39,7 +39,7 @@ func (s *site) testLoss(t *testing.T, w wire) {
 		defer func() { _ = k.SetMood(lab.Stateful, false) }()
 	}
 	for _, host := range []*lab.Namespace{s.WAN, s.Edge, s.PBX} {
-		stop := must[func()](t)(host.Loss(10))
+		stop := must[func()](t)(host.Loss("", 10))
 		defer stop()
 	}
 	for _, p := range phones[:len(callees)] {

@@ -121,7 +121,7 @@ func TestTFTP(t *testing.T) {
 // waits for half a minute after three losses.
 func (l *library) testTFTPLoss(t *testing.T) {
 	for _, host := range []*lab.Namespace{l.WAN, l.Edge} {
-		stop := must[func()](t)(host.Loss(5))
+		stop := must[func()](t)(host.Loss("", 5))
 		defer stop()
 	}
 	small := must[[]byte](t)(os.ReadFile(filepath.Join(l.TFTPServer.Dir, "small.cfg")))

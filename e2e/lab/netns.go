@@ -153,11 +153,15 @@ func ipBatch(ns, lines string) error {
 	return nil
 }
 
-// Loss makes the host lose that share of what arrives, in percent, until the function that it gives is called. (The
-// kernels of many CI machines lack netem; nftables' random numbers do the same for arriving packets.)
-func (n *Namespace) Loss(percent int) (func(), error) {
+// Loss makes the host lose that share of what arrives on a device ("": on all), in percent, until the function that it
+// gives is called. (The kernels of many CI machines lack netem; nftables' random numbers do the same for arriving packets.)
+func (n *Namespace) Loss(device string, percent int) (func(), error) {
+	match := `iifname != "lo"`
+	if device != "" {
+		match = fmt.Sprintf("iifname %q", device)
+	}
 	rules := fmt.Sprintf("table inet e2e_loss {\n chain in {\n  type filter hook prerouting priority -300;\n"+
-		"  iifname != \"lo\" numgen random mod 100 < %d drop\n }\n}\n", percent)
+		"  %s numgen random mod 100 < %d drop\n }\n}\n", match, percent)
 	cmd := n.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -52,6 +52,7 @@ type Phone struct {
 	seq      uint32
 	regID    string
 	trace    []string
+	merges   int
 	repeats  int
 	readers  sync.WaitGroup
 	incoming *mailbox[*Call]
@@ -192,7 +193,14 @@ func (p *Phone) Incoming(ctx context.Context) (*Call, error) {
 func (p *Phone) Waiting() (calls, merged int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.incoming.len(), p.repeats
+	return p.incoming.len(), p.merges
+}
+
+// Repeats is how many requests came again by the same way, other than ACK.
+func (p *Phone) Repeats() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.repeats
 }
 
 // WaitRequest waits for a request of that method that belongs to no call. It has been answered already.

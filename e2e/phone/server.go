@@ -37,6 +37,9 @@ func (p *Phone) dispatchRequest(r *Received) {
 		p.servers[key] = &server{phone: p, req: r, acked: make(chan struct{})}
 	}
 	t := p.servers[key]
+	if known != nil {
+		p.repeats++
+	}
 	p.mu.Unlock()
 
 	switch {
@@ -74,7 +77,7 @@ func (p *Phone) merged(r *Received) bool {
 	if p.calls[callKey(id, p.tag(id))] == nil {
 		return false
 	}
-	p.repeats++
+	p.merges++
 	return true
 }
 

@@ -5,7 +5,8 @@
 // A message is handled by one goroutine from the socket to the socket, in the memory
 // of one task, without allocation and without a lock that all workers share. What has
 // to wait (a name to be resolved, a trunk to be dialled) goes to a bounded slow lane.
-// Nothing that is remembered here is needed to forward: see package flow.
+// Nothing that is remembered here is needed to forward, see package flow, but where a stream
+// goes on over UDP: see package retransmit.
 package proxy
 
 import (

@@ -30,7 +30,7 @@ func TestUDPOnly(t *testing.T) {
 			t.Parallel()
 			s := &site{Lab: labs.New(t)}
 			start(s, t)
-			s.start(t, lab.Config{PBXMore: "    transports: [udp]\n"})
+			s.start(t, lab.Config{UDPOnly: true})
 			for _, part := range []struct {
 				name string
 				run  func(*testing.T, wire)

@@ -54,6 +54,7 @@ type Config struct {
 	// In proxy mode, beside UDP and TCP on port 5060: where phones send to, and the PBX, and more lines about each PBX.
 	Outside, Inside []string
 	PBXMore         string
+	UDPOnly         bool // the PBXes speak nothing else
 	// Placement is that of transparent mode: "router", or "host" for the PBX host. Empty: proxy mode.
 	Placement string
 	Fail      string // of transparent mode; default: open
@@ -117,13 +118,20 @@ func (c Config) yaml(dir, socket string) string {
 	case "host":
 		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n" + c.fail())
 	default:
+		inside := []string{"udp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060"}
+		if !c.UDPOnly {
+			inside = append(inside, "tcp://203.0.113.1:5060", "tcp://[2001:db8:2::1]:5060")
+		}
 		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
 			quoted(append([]string{"udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"}, c.Outside...)),
-			quoted(append([]string{"udp://203.0.113.1:5060", "tcp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060", "tcp://[2001:db8:2::1]:5060"}, c.Inside...)))
+			quoted(append(inside, c.Inside...)))
 	}
 	b.WriteString("pbx:\n")
 	for _, p := range pbx {
 		fmt.Fprintf(&b, "  - address: %q\n%s", p, c.PBXMore)
+		if c.UDPOnly {
+			b.WriteString("    transports: [udp]\n")
+		}
 	}
 	fmt.Fprintf(&b, "resolver: {nameservers: [%q]}\n", DNS.String()+":53")
 	fmt.Fprintf(&b, "control: {socket: %q}\nstate_dir: %q\n", socket, filepath.Join(dir, "state"))

@@ -53,7 +53,7 @@ type association struct {
 
 	established atomic.Bool
 	endTurn     func() // of computing a handshake; may be called again
-	plain       int // what of plainBudget is used; the listener's
+	plain       int    // what of plainBudget is used; the listener's
 
 	inbox    chan inboxItem
 	deadline *deadline.Deadline

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -454,5 +455,41 @@ func TestTLSHandshakeCaps(t *testing.T) {
 	}
 	if len(h.failed) != 0 || len(h.closed) != 0 {
 		t.Error("the handler was told of connections that we ended")
+	}
+}
+
+// TestTLSCertificateChanges: connections outlive their certificate, new ones get the
+// new one, and session tickets go on being good.
+func TestTLSCertificateChanges(t *testing.T) {
+	one, onePool := certificate(t, edgeName, time.Now().AddDate(1, 0, 0))
+	two, twoPool := certificate(t, edgeName, time.Now().AddDate(1, 0, 0))
+	var inForce atomic.Pointer[tls.Config]
+	use := func(cert tls.Certificate) {
+		inForce.Store(&tls.Config{Certificates: []tls.Certificate{cert}})
+	}
+	use(one)
+	tcp := runStreams(t, netio.TCPConfig{}, echoStream(), netio.StreamListener{Addr: addrPort("127.0.0.1:0"), TLS: &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return inForce.Load(), nil },
+	}})
+	msg := options("x", 400)
+	answer := make([]byte, len(msg))
+	round := func(c *tls.Conn) {
+		t.Helper()
+		write(t, c, msg)
+		if _, err := io.ReadFull(c, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := &tls.Config{RootCAs: onePool, ServerName: edgeName, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	old := dialTLS(t, "", tcp.LocalAddr(0), cfg)
+	round(old) // reads the ticket, too
+	use(two)
+	resumed := dialTLS(t, "", tcp.LocalAddr(0), cfg)
+	if !resumed.ConnectionState().DidResume {
+		t.Error("a session ticket was of no use")
+	}
+	cfg = &tls.Config{RootCAs: twoPool, ServerName: edgeName}
+	for _, c := range []*tls.Conn{old, resumed, dialTLS(t, "", tcp.LocalAddr(0), cfg)} {
+		round(c)
 	}
 }

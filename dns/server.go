@@ -221,13 +221,17 @@ func (s *Server) handle(c client, b []byte, q *query, dst []byte, now int64) []b
 // given without asking them again (RFC 8767 §5).
 const retryAfter = int64(5 * time.Second)
 
+// clockSkew is how far a time may lie ahead; one further away is of before the clock was set
+// back.
+const clockSkew = int64(time.Second)
+
 // fresh says whether an answer can be given without asking.
 func (s *Server) fresh(e *entry, now int64) bool {
 	if now < e.expires {
-		return true
+		return e.born-now < clockSkew
 	}
-	failed := e.failed.Load()
-	return failed != 0 && now < failed+retryAfter && s.servable(e, now)
+	age := now - e.failed.Load() // of an answer that has not failed: half a century
+	return -clockSkew < age && age < retryAfter && s.servable(e, now)
 }
 
 // servable says whether an answer can be given when no upstream has another. A failure is

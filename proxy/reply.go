@@ -36,6 +36,7 @@ func (t *task) response() {
 		t.note(policy.Drop, policy.ReasonStaleToken, "")
 		return
 	}
+	t.masked = t.findMasked(&h)
 	if t.lane != nil && tok.Side == flow.Outside && !tok.Stream { // what came over a connection is not counted as asked
 		t.lane.answered.Add(1)
 	}
@@ -70,6 +71,7 @@ func (t *task) response() {
 	}
 	t.adaptAnswer(&tok, payload, &h)
 	t.popVia()
+	t.unmaskVia()
 	if t.from.reliable() && !h.reliable() {
 		t.keepResponse(&h, &b)
 	}

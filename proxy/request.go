@@ -236,6 +236,7 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 		return
 	}
 	t.markReceived()
+	t.maskVia()
 	t.forwardsLess()
 	t.adaptScheme(h)
 

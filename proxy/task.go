@@ -48,7 +48,8 @@ type task struct {
 	payload []byte // of the token parsed last
 	// viaPayload is that of our Via: it is read when other tokens have been parsed.
 	viaPayload []byte
-	wire       []byte // a message to be sent outside a batch
+	wire       []byte    // a message to be sent outside a batch
+	masked     maskedVia // in the response at hand
 
 	mayBlock bool // in the slow lane: may resolve names and dial
 }

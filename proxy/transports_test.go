@@ -134,12 +134,20 @@ func TestHandsets(t *testing.T) {
 			if !strings.HasSuffix(alias, "@"+inside.String()+param) {
 				t.Errorf("alias %s", alias)
 			}
-			if got := value(reg, sip.HeaderVia, 1); !strings.HasPrefix(got, "SIP/2.0/"+as[0]+" "+via) || !strings.Contains(got, ";received=127.0.") {
+			seen := as[0] // by the PBX, which need not know DTLS
+			if transport == policy.DTLS {
+				seen = "UDP"
+			}
+			if got := value(reg, sip.HeaderVia, 1); !strings.HasPrefix(got, "SIP/2.0/"+seen+" "+via) || !strings.Contains(got, ";received=127.0.") {
 				t.Errorf("the phone's Via: %s", got)
 			}
 			pbx.send(respond(reg, "200 OK", "Contact: <"+alias+">;expires=60"))
-			if got := contactURI(value(phone.receive(), sip.HeaderContact, 0)); got != own {
+			done := phone.receive()
+			if got := contactURI(value(done, sip.HeaderContact, 0)); got != own {
 				t.Errorf("the phone sees its Contact as %s", got)
+			}
+			if got := value(done, sip.HeaderVia, 0); !strings.HasPrefix(got, "SIP/2.0/"+as[0]+" "+via) || strings.Contains(got, "sw-dtls") || done.ViaCount != 1 {
+				t.Errorf("the phone sees its Via as %s", got)
 			}
 
 			pbx.send(siptest.Invite(siptest.Options{Transport: name, Via: "127.0.0.3:5060", RequestURI: alias}))
@@ -198,6 +206,36 @@ func (d *datagrams) receive() *sip.Message {
 	d.tb.Helper()
 	m, _ := d.peer.receive()
 	return m
+}
+
+// TestUniformOverDTLS: the answer that all strangers get alike has the phone's own Via, too,
+// whether the PBX keeps Vias on lines of their own or joins them.
+func TestUniformOverDTLS(t *testing.T) {
+	r := newRig(t, rigOptions{more: []policy.Transport{policy.DTLS}, policy: func(c *policy.Config) { c.Uniform = true }})
+	phone := dialHandset(r, policy.DTLS)
+	pbx := &datagrams{r.pbx, r.inside}
+	answer := func(seq int, status string, join bool, headers ...string) *sip.Message {
+		phone.send(siptest.Register(siptest.Options{Transport: "DTLS-UDP", Via: "a1b2c3.invalid", Contact: "sip:alice@a1b2c3.invalid", CSeq: seq}))
+		b := respond(pbx.receive(), status, headers...)
+		if join {
+			first, rest, _ := strings.Cut(string(b), "\r\nVia: SIP/2.0/UDP a1b2c3")
+			b = []byte(first + ", SIP/2.0/UDP a1b2c3" + rest)
+		}
+		pbx.send(b)
+		return phone.receive()
+	}
+	const challenge = `WWW-Authenticate: Digest realm="example.com", nonce="0123456789abcdef0123456789abcdef"`
+	for i, m := range []*sip.Message{
+		answer(1, "401 Unauthorized", false, challenge),
+		answer(2, "401 Unauthorized", true, challenge),
+		answer(3, "404 Not Found", false),
+		answer(4, "404 Not Found", true),
+	} {
+		if got := value(m, sip.HeaderVia, 0); m.Status != 401 || m.ViaCount != 1 || !strings.HasPrefix(got, "SIP/2.0/DTLS-UDP a1b2c3.invalid;") || strings.Contains(got, "sw-dtls") {
+			t.Errorf("answer %d is\n%s", i+1, m.Buf)
+		}
+	}
+	r.expectCount(policy.ReasonUniform, 2)
 }
 
 // TestHandsetLost: a call for a phone whose connection has ended is answered so, whatever the

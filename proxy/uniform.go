@@ -142,11 +142,13 @@ func (t *task) appendOfRequest(b []byte, id sip.HeaderID) []byte {
 			continue
 		}
 		if i != m.Via.Header || id != sip.HeaderVia || t.s.transit != nil {
-			b = append(b, h.Line.Of(m.Buf)...)
+			b = t.appendUnmasked(b, h.Line)
 			continue
 		}
 		if rest := bytes.TrimLeft(m.Buf[m.Via.Value.End:h.Value.End], ", \t\r\n"); len(rest) > 0 {
-			b = append(append(append(b, "Via: "...), rest...), "\r\n"...)
+			b = append(b, "Via: "...)
+			b = t.appendUnmasked(b, sip.Span{Off: h.Value.End - uint32(len(rest)), End: h.Value.End})
+			b = append(b, "\r\n"...)
 		}
 	}
 	return b

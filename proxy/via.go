@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"sipward/policy"
 	"sipward/proxy/flow"
 	"sipward/proxy/upstream/resolve"
 	"sipward/sip"
@@ -174,6 +175,71 @@ func (t *task) replyAddr() netip.AddrPort {
 		port = defaultPort
 	}
 	return netip.AddrPortFrom(t.from.peer.Addr(), port)
+}
+
+// Programs exist that drop a request with DTLS-UDP in a Via: Kamailio knows no such
+// transport. A PBX therefore sees UDP, over which it has got the request, in the Via of a
+// phone on DTLS, with a parameter by which the phone's own word is restored in the answer.
+const (
+	viaDTLS    = "DTLS-UDP"
+	viaUDP     = "UDP"
+	dtlsMarker = "sw-dtls"
+)
+
+// maskVia is called for what a phone sends.
+func (t *task) maskVia() {
+	v := &t.m.Via
+	if t.from.ep.transport != policy.DTLS || !bytes.EqualFold(v.Transport.Of(t.m.Buf), []byte(viaDTLS)) {
+		return
+	}
+	t.e.Begin(v.Transport)
+	t.e.B = append(t.e.B, viaUDP...)
+	t.e.End()
+	t.e.Begin(sip.Span{Off: v.Value.End, End: v.Value.End})
+	t.e.B = append(t.e.B, ";"+dtlsMarker...)
+	t.e.End()
+}
+
+// A maskedVia says where, in the response at hand, the Via below ours has what maskVia has
+// put there. Both are empty if it has not.
+type maskedVia struct{ transport, marker sip.Span }
+
+func (t *task) findMasked(h *hop) (masked maskedVia) {
+	if h.ep.transport != policy.DTLS {
+		return masked
+	}
+	it := t.m.Values(sip.HeaderVia)
+	it.Next() // ours
+	if !it.Next() {
+		return masked
+	}
+	v, fault := sip.ParseVia(t.m.Buf, it.Value)
+	if p, found := v.Param(t.m.Buf, dtlsMarker); found && fault == sip.OK {
+		masked = maskedVia{v.Transport, p.Whole}
+	}
+	return masked
+}
+
+// unmaskVia restores the phone's own Via in its answer.
+func (t *task) unmaskVia() {
+	if t.masked.marker.Empty() {
+		return
+	}
+	t.e.Begin(t.masked.transport)
+	t.e.B = append(t.e.B, viaDTLS...)
+	t.e.End()
+	t.e.Delete(t.masked.marker)
+}
+
+// appendUnmasked appends a part of the response at hand, with the phone's own Via.
+func (t *task) appendUnmasked(b []byte, s sip.Span) []byte {
+	buf, m := t.m.Buf, &t.masked
+	if m.marker.Empty() || m.transport.Off < s.Off || m.marker.End > s.End {
+		return append(b, s.Of(buf)...)
+	}
+	b = append(append(b, buf[s.Off:m.transport.Off]...), viaDTLS...)
+	b = append(b, buf[m.transport.End:m.marker.Off]...)
+	return append(b, buf[m.marker.End:s.End]...)
 }
 
 // popVia removes the top Via value (RFC 3261 §16.7 step 3).

@@ -281,14 +281,21 @@ func (d *decoder) checkACME(c *Config) {
 	if c.Mode != ModeProxy || !d.clean("listen.outside", "listen.inside") {
 		return
 	}
+	if l, ok := c.ChallengeListener(); ok && (a.Challenge == ChallengeHTTP || !l.Transport.Certified()) {
+		d.fail(d.at("tls.acme.port", "tls.acme.domains"), "tls.acme.port",
+			"the authority would find %s at port %d, which cannot answer it (%s); choose the other tls.acme.challenge, or have its questions forwarded to another port of this machine and write that", l, a.port(), a.Challenge)
+	}
+}
+
+// ChallengeListener returns the first listener that has the port where the authority's
+// questions arrive. Once c is checked, it is one that can answer them.
+func (c *Config) ChallengeListener() (Listener, bool) {
 	for _, l := range slices.Concat(c.Listen.Outside, c.Listen.Inside) {
-		answers := a.Challenge == ChallengeTLS && l.Transport.Certified() // and takes connections
-		if !l.Transport.Datagrams() && l.Addr.Port() == a.port() && !answers {
-			d.fail(d.at("tls.acme.port", "tls.acme.domains"), "tls.acme.port",
-				"the authority would find %s at port %d, which cannot answer it (%s); choose the other tls.acme.challenge, or have its questions forwarded to another port of this machine and write that", l, a.port(), a.Challenge)
-			return
+		if !l.Transport.Datagrams() && l.Addr.Port() == c.TLS.ACME.port() {
+			return l, true
 		}
 	}
+	return Listener{}, false
 }
 
 // checkCertified finds listeners without a certificate, and certificates without listeners.

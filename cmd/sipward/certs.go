@@ -146,9 +146,13 @@ func (e *edge) newACME() (*certs.ACME, error) {
 		return nil, nil
 	}
 	a := &c.TLS.ACME
+	host := ""
+	if l, ok := c.ChallengeListener(); ok && !l.Addr.Addr().IsUnspecified() {
+		host = l.Addr.Addr().String()
+	}
 	acme, err := certs.NewACME(certs.ACMEConfig{
 		Domains: a.Domains, Email: a.Email, Directory: a.Directory, CA: a.CAFile,
-		TLSALPN: a.Challenge == conf.ChallengeTLS, Port: a.Port, Dir: filepath.Join(c.StateDir, "acme"), Log: e.log,
+		TLSALPN: a.Challenge == conf.ChallengeTLS, Port: a.Port, Host: host, Dir: filepath.Join(c.StateDir, "acme"), Log: e.log,
 	})
 	if err != nil {
 		return nil, errors.Join(placed(c, "tls.", err)...)

@@ -410,4 +410,3 @@ func TestCheckCertificates(t *testing.T) {
 		})
 	}
 }
-

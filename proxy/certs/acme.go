@@ -33,6 +33,9 @@ type ACMEConfig struct {
 	// expected. One of sipward's own TLS listeners answers in its place if it has the port
 	// and TLSALPN is set. Zero: 80, or 443 with TLSALPN.
 	Port int
+	// Host is the address on which it arrives, that of sipward's own TLS listener if that
+	// answers. Empty: all addresses.
+	Host string
 	// Dir is the folder where the account, keys and certificates are kept. Whoever reads it
 	// can be us.
 	Dir string
@@ -59,7 +62,7 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	issuer := certmagic.ACMEIssuer{
 		CA: cfg.Directory, Email: cfg.Email, Agreed: true,
 		DisableHTTPChallenge: cfg.TLSALPN, DisableTLSALPNChallenge: !cfg.TLSALPN,
-		AltHTTPPort: cfg.Port, AltTLSALPNPort: cfg.Port,
+		AltHTTPPort: cfg.Port, AltTLSALPNPort: cfg.Port, ListenHost: cfg.Host,
 	}
 	if cfg.CA != "" {
 		var err error

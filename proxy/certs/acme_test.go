@@ -170,7 +170,7 @@ func TestACMEByHTTP(t *testing.T) {
 // TestACMEInHandshake has sipward's own listener answer the authority, beside a
 // certificate from a file.
 func TestACMEInHandshake(t *testing.T) {
-	l, err := net.Listen("tcp", ":0") // of all addresses, as certmagic would
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestACMEInHandshake(t *testing.T) {
 	p := startPebble(t, port, 90*24*time.Hour)
 	a, _ := runACME(t, certs.ACMEConfig{
 		Domains: []string{"sip.example.com"}, Directory: p.directory, CA: p.ca,
-		TLSALPN: true, Port: port, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+		TLSALPN: true, Port: port, Host: "127.0.0.1", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	})
 	s := newShop(t)
 	st := certs.NewStore(load(t, certs.Config{

@@ -313,6 +313,40 @@ func TestTrunkCertificates(t *testing.T) {
 	}
 }
 
+// TestACME obtains the certificate of a listener, which answers the authority itself.
+func TestACME(t *testing.T) {
+	ca := certstest.NewAuthority(t, "CA")
+	r, addr := tlsSipward(t, ca, ca.Issue(t, certstest.Options{IPs: []string{"127.0.0.3"}}))
+	pebble := certstest.StartPebble(t, r.port, 90*24*time.Hour)
+	own, _, _ := strings.Cut(r.text(), "\ntls:\n")
+	r.write(own + "\n" + noKernel + fmt.Sprintf(`
+tls:
+  acme:
+    domains: [sip.example.com]
+    agree: true
+    directory: %s
+    ca_file: %s
+    challenge: tls-alpn-01
+    port: %d
+`, pebble.Directory, pebble.CA, r.port))
+	r.begin()
+	t.Cleanup(r.end)
+	client := &tls.Config{ServerName: "sip.example.com", RootCAs: pebble.Roots}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		p, err := dialTLS(t, addr, client)
+		if err == nil {
+			if got := p.options(t); got != "SIP/2.0 200 OK" {
+				t.Errorf("%s\n%s", got, r.log)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v\n%s", err, r.log)
+		}
+	}
+	r.cli(0, words("status"), "certificate  tls.acme (sip.example.com)  until ", "89 days left")
+}
+
 // TestTLSRefused: what each side is told when a certificate is not trusted.
 func TestTLSRefused(t *testing.T) {
 	ca, foreign := certstest.NewAuthority(t, "CA"), certstest.NewAuthority(t, "Foreign CA")

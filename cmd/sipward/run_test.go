@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sipward/admin"
+	"sipward/proxy/certs/certstest"
 )
 
 // A running sipward of a test, started by its command line.
@@ -245,7 +246,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beSipward) != "" { // a test runs sipward as a process of its own
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, certstest.Endless()...)
 }
 
 func TestLifecycle(t *testing.T) {

@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"io"
-	"log"
 	"log/slog"
 	"net"
-	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -16,64 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/letsencrypt/pebble/v2/ca"
-	"github.com/letsencrypt/pebble/v2/db"
-	"github.com/letsencrypt/pebble/v2/va"
-	"github.com/letsencrypt/pebble/v2/wfe"
-	"github.com/miekg/dns"
-
 	"sipward/proxy/certs"
 	"sipward/proxy/certs/certstest"
 )
-
-// pebble is an ACME authority on a loopback address that finds every name on 127.0.0.1 and
-// asks on one port.
-type pebble struct {
-	directory, ca string // its URL, and the file with the CA of that
-	roots         *x509.CertPool
-}
-
-// startPebble issues certificates that are valid for the time.
-func startPebble(t *testing.T, port int, valid time.Duration) *pebble {
-	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	quiet, store := log.New(io.Discard, "", 0), db.NewMemoryStore()
-	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(valid / time.Second)}})
-	validator := va.New(quiet, port, port, false, loopbackDNS(t), store)
-	front := wfe.New(quiet, store, validator, authority, []string{"pebble.test"}, false, false, 0, 0)
-	srv := httptest.NewUnstartedServer(front.Handler())
-	s := newShop(t)
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{s.Issue(t, certstest.Options{IPs: []string{"127.0.0.1"}}).TLS}}
-	srv.Config.ErrorLog = quiet
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	p := &pebble{directory: srv.URL + wfe.DirectoryPath, ca: s.ca, roots: x509.NewCertPool()}
-	root, err := x509.ParseCertificate(authority.GetRootCert(0).DER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.roots.AddCert(root)
-	return p
-}
-
-// loopbackDNS answers that every name is 127.0.0.1, over TCP, as pebble asks.
-func loopbackDNS(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &dns.Server{Listener: l, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		if q.Question[0].Qtype == dns.TypeA {
-			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.IPv4(127, 0, 0, 1)}}
-		}
-		w.WriteMsg(m)
-	})}
-	go srv.ActivateAndServe()
-	t.Cleanup(func() { srv.Shutdown() })
-	return l.Addr().String()
-}
 
 // freePort returns a port that nobody listens on.
 func freePort(t *testing.T) int {
@@ -111,11 +53,11 @@ func runACME(t *testing.T, cfg certs.ACMEConfig) (a *certs.ACME, end func()) {
 
 // leafFor waits until a client that trusts pebble is shown a certificate for the name, other
 // than one that it knows.
-func (p *pebble) leafFor(t *testing.T, st *certs.Store, name string, known *x509.Certificate) *x509.Certificate {
+func leafFor(t *testing.T, p *certstest.Pebble, st *certs.Store, name string, known *x509.Certificate) *x509.Certificate {
 	t.Helper()
 	var last error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		_, c, _, err := shake(t, st.TLS(), &tls.Config{ServerName: name, RootCAs: p.roots})
+		_, c, _, err := shake(t, st.TLS(), &tls.Config{ServerName: name, RootCAs: p.Roots})
 		if last = err; err != nil {
 			continue
 		}
@@ -131,21 +73,21 @@ func (p *pebble) leafFor(t *testing.T, st *certs.Store, name string, known *x509
 // finds them again after a restart.
 func TestACMEByHTTP(t *testing.T) {
 	port := freePort(t)
-	p := startPebble(t, port, 9*time.Second)
+	p := certstest.StartPebble(t, port, 9*time.Second)
 	cfg := certs.ACMEConfig{
-		Domains: []string{"sip.example.com", "voice.example.com"}, Email: "ops@example.com", Directory: p.directory, CA: p.ca,
+		Domains: []string{"sip.example.com", "voice.example.com"}, Email: "ops@example.com", Directory: p.Directory, CA: p.CA,
 		Port: port, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	}.CheckOften(200 * time.Millisecond)
 	a, end := runACME(t, cfg)
 	st := certs.NewStore(load(t, certs.Config{}), a)
-	first := p.leafFor(t, st, "sip.example.com", nil)
-	p.leafFor(t, st, "voice.example.com", nil)
+	first := leafFor(t, p, st, "sip.example.com", nil)
+	leafFor(t, p, st, "voice.example.com", nil)
 	// Who asks for no name is shown that of the first domain.
 	_, c, _, err := shake(t, st.TLS(), &tls.Config{InsecureSkipVerify: true})
 	if err != nil || c.ConnectionState().PeerCertificates[0].VerifyHostname("sip.example.com") != nil {
 		t.Errorf("without a name: %v", err)
 	}
-	renewed := p.leafFor(t, st, "sip.example.com", first)
+	renewed := leafFor(t, p, st, "sip.example.com", first)
 	if !renewed.NotAfter.After(first.NotAfter) {
 		t.Errorf("renewed until %s, before until %s", renewed.NotAfter, first.NotAfter)
 	}
@@ -177,9 +119,9 @@ func TestACMEInHandshake(t *testing.T) {
 	defer l.Close()
 	_, text, _ := net.SplitHostPort(l.Addr().String())
 	port, _ := strconv.Atoi(text)
-	p := startPebble(t, port, 90*24*time.Hour)
+	p := certstest.StartPebble(t, port, 90*24*time.Hour)
 	a, _ := runACME(t, certs.ACMEConfig{
-		Domains: []string{"sip.example.com"}, Directory: p.directory, CA: p.ca,
+		Domains: []string{"sip.example.com"}, Directory: p.Directory, CA: p.CA,
 		TLSALPN: true, Port: port, Host: "127.0.0.1", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	})
 	s := newShop(t)
@@ -220,9 +162,9 @@ func TestACMEInHandshake(t *testing.T) {
 
 // TestACMEFails: there is nobody at the port that the authority asks on.
 func TestACMEFails(t *testing.T) {
-	p := startPebble(t, freePort(t), time.Hour)
+	p := certstest.StartPebble(t, freePort(t), time.Hour)
 	a, _ := runACME(t, certs.ACMEConfig{
-		Domains: []string{"sip.example.com"}, Directory: p.directory, CA: p.ca,
+		Domains: []string{"sip.example.com"}, Directory: p.Directory, CA: p.CA,
 		Port: freePort(t), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	})
 	st := certs.NewStore(load(t, certs.Config{}), a)

@@ -4,15 +4,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"sipward/proxy/certs/certstest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// Pebble's validator, which the tests of ACME run, has no end.
-		goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
-		// certmagic ends this one seconds after the lock is free.
-		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
-		// certmagic keeps one for each authority.
-		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
-	)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, certstest.Endless()...) }

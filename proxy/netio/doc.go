@@ -38,10 +38,10 @@
 // connections a second up to the first answer:
 //
 //	      round trip  idle connection  connections/s
-//	tcp        15 µs             6 KB         10,000
-//	tls        18 µs     12 to 18 KB          1,100 (RSA 2048: 550)
+//	tcp        14 µs             6 KB         11,400
+//	tls        17 µs     12 to 18 KB          1,150 (RSA 2048: 600; resumed: 1,400)
 //	ws         16 µs     14 to 16 KB          3,400
-//	wss        19 µs            22 KB            900
+//	wss        19 µs            22 KB          1,150
 //
 // [DTLS] holds all DTLS listeners and associations. A stranger's datagram costs
 // 0.2 µs and no memory until it has brought back a cookie; an association costs about

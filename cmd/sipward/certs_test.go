@@ -317,7 +317,7 @@ func TestTrunkCertificates(t *testing.T) {
 func TestACME(t *testing.T) {
 	ca := certstest.NewAuthority(t, "CA")
 	r, addr := tlsSipward(t, ca, ca.Issue(t, certstest.Options{IPs: []string{"127.0.0.3"}}))
-	pebble := certstest.StartPebble(t, r.port, 90*24*time.Hour)
+	pebble := certstest.StartPebble(t, netip.MustParseAddrPort(addr), 90*24*time.Hour)
 	own, _, _ := strings.Cut(r.text(), "\ntls:\n")
 	r.write(own + "\n" + noKernel + fmt.Sprintf(`
 tls:

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +25,10 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close()
 	return int(netip.MustParseAddrPort(l.Addr().String()).Port())
+}
+
+func at(host string, port int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))
 }
 
 // runACME starts one that ends with the test, or when end is called.
@@ -73,7 +76,7 @@ func leafFor(t *testing.T, p *certstest.Pebble, st *certs.Store, name string, kn
 // finds them again after a restart.
 func TestACMEByHTTP(t *testing.T) {
 	port := freePort(t)
-	p := certstest.StartPebble(t, port, 9*time.Second)
+	p := certstest.StartPebble(t, at("127.0.0.1", port), 9*time.Second)
 	cfg := certs.ACMEConfig{
 		Domains: []string{"sip.example.com", "voice.example.com"}, Email: "ops@example.com", Directory: p.Directory, CA: p.CA,
 		Port: port, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
@@ -112,17 +115,17 @@ func TestACMEByHTTP(t *testing.T) {
 // TestACMEInHandshake has sipward's own listener answer the authority, beside a
 // certificate from a file.
 func TestACMEInHandshake(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	const host = "127.0.0.2"
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, text, _ := net.SplitHostPort(l.Addr().String())
-	port, _ := strconv.Atoi(text)
-	p := certstest.StartPebble(t, port, 90*24*time.Hour)
+	port := l.Addr().(*net.TCPAddr).Port
+	p := certstest.StartPebble(t, at(host, port), 90*24*time.Hour)
 	a, _ := runACME(t, certs.ACMEConfig{
 		Domains: []string{"sip.example.com"}, Directory: p.Directory, CA: p.CA,
-		TLSALPN: true, Port: port, Host: "127.0.0.1", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+		TLSALPN: true, Port: port, Host: host, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	})
 	s := newShop(t)
 	st := certs.NewStore(load(t, certs.Config{
@@ -162,7 +165,7 @@ func TestACMEInHandshake(t *testing.T) {
 
 // TestACMEFails: there is nobody at the port that the authority asks on.
 func TestACMEFails(t *testing.T) {
-	p := certstest.StartPebble(t, freePort(t), time.Hour)
+	p := certstest.StartPebble(t, at("127.0.0.1", freePort(t)), time.Hour)
 	a, _ := runACME(t, certs.ACMEConfig{
 		Domains: []string{"sip.example.com"}, Directory: p.Directory, CA: p.CA,
 		Port: freePort(t), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -37,12 +38,12 @@ type Pebble struct {
 }
 
 // StartPebble begins one that issues certificates that are valid for the time.
-func StartPebble(tb testing.TB, port int, valid time.Duration) *Pebble {
+func StartPebble(tb testing.TB, at netip.AddrPort, valid time.Duration) *Pebble {
 	tb.Helper()
 	tb.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	quiet, store := log.New(io.Discard, "", 0), db.NewMemoryStore()
 	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(valid / time.Second)}})
-	validator := va.New(quiet, port, port, false, loopbackDNS(tb), store)
+	validator := va.New(quiet, int(at.Port()), int(at.Port()), false, nameserver(tb, at.Addr()), store)
 	front := wfe.New(quiet, store, validator, authority, []string{"pebble.test"}, false, false, 0, 0)
 	srv := httptest.NewUnstartedServer(front.Handler())
 	own := NewAuthority(tb, "pebble")
@@ -59,8 +60,8 @@ func StartPebble(tb testing.TB, port int, valid time.Duration) *Pebble {
 	return p
 }
 
-// loopbackDNS answers that every name is 127.0.0.1, over TCP, as pebble asks.
-func loopbackDNS(tb testing.TB) string {
+// nameserver answers that every name is that IPv4 address, over TCP, as pebble asks.
+func nameserver(tb testing.TB, addr netip.Addr) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,7 +70,7 @@ func loopbackDNS(tb testing.TB) string {
 	srv := &dns.Server{Listener: l, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		if q.Question[0].Qtype == dns.TypeA {
-			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.IPv4(127, 0, 0, 1)}}
+			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: addr.AsSlice()}}
 		}
 		w.WriteMsg(m)
 	})}

@@ -184,6 +184,7 @@ function alarms(element) {
     if (!s.store.ok) all.push(`The database cannot be used (${visible(s.store.error)}); ${plural(s.store.pending, "change waits", "changes wait")} to be written. Traffic goes on.`);
     if (s.journal && !s.journal.ok) all.push(`The journal cannot be used (${visible(s.journal.error)}); ${plural(s.journal.waiting, "entry waits", "entries wait")} to be written. Traffic goes on.`);
     if (s.kernel.configured !== "none" && s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
+    for (const c of s.certificates.filter((c) => c.warning)) all.push(`The certificate ${visible(c.source)} (${visible(c.names.join(", "))}) ${visible(c.warning)}.`);
     for (const a of s.known_places) all.push(`${visible(a)} is under attack from many sources, and is let in only from where it has registered before.`);
     if (all.join("\n") === shown) return;
     shown = all.join("\n");

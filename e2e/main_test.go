@@ -102,7 +102,7 @@ type wire struct {
 }
 
 func (w wire) String() string {
-	name := strings.ToLower(w.over.String())
+	name, _, _ := strings.Cut(strings.ToLower(w.over.String()), "-")
 	if w.v6 {
 		name += "6"
 	}

@@ -41,6 +41,7 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	transport, _ := uri.Param(buf, "transport")
 	maddr, _ := uri.Param(buf, "maddr")
 	want := f.ep.spelling()
+	scheme, param := t.schemeTowards(f)
 	var flags byte
 	if uri.Kind == sip.SchemeSIPS {
 		flags |= aliasSecure
@@ -52,7 +53,7 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	switch {
 	case conflict:
 		flags |= aliasParams
-	case want.param != "" && !transport.Present:
+	case param != "" && !transport.Present:
 		flags |= aliasTransport
 	}
 	if 2+uri.HostPort.Len()+uri.Params.Len() > flow.MaxPayload {
@@ -69,7 +70,7 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 	if wrap {
 		t.e.B = append(t.e.B, '<')
 	}
-	t.e.B = append(t.e.B, "sip:"...)
+	t.e.B = append(t.e.B, scheme...)
 	t.e.B = append(t.e.B, uri.User.Of(buf)...)
 	t.e.B = append(t.e.B, aliasMark)
 	t.e.B = t.s.key.Append(t.e.B, tok, payload, 0)
@@ -85,7 +86,7 @@ func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token
 		t.e.B = append(t.e.B, uri.Params.Of(buf)...)
 	}
 	if conflict || flags&aliasTransport != 0 {
-		t.e.B = append(t.e.B, want.param...)
+		t.e.B = append(t.e.B, param...)
 	}
 	t.e.B = appendHeaders(t.e.B, buf, uri)
 	if wrap {

@@ -277,14 +277,9 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 // recordRoute adds a Record-Route header that leads to f (RFC 3261 §16.6 step 4),
 // with the outside flow in its user part.
 func (t *task) recordRoute(f face, rr *flow.Token, payload []byte) {
-	how := f.ep.spelling()
-	param := how.param
-	if t.route.secure && f.ep.transport.Secure() { // RFC 5630 §5.3
-		t.e.B = append(t.e.B, "Record-Route: <sips:"...)
-		param = how.secure
-	} else {
-		t.e.B = append(t.e.B, "Record-Route: <sip:"...)
-	}
+	scheme, param := t.schemeTowards(f)
+	t.e.B = append(t.e.B, "Record-Route: <"...)
+	t.e.B = append(t.e.B, scheme...)
 	t.e.B = t.s.key.Append(t.e.B, rr, payload, 0)
 	t.e.B = append(t.e.B, '@')
 	t.e.B = f.appendHostPort(t.e.B)

@@ -36,7 +36,7 @@ func (t *task) adaptScheme(h *hop) {
 	switch {
 	case h.towards == flow.Outside && h.ep.transport.Secure():
 		t.restoreScheme()
-		if t.route.secure && t.from.side == flow.Inside && !t.from.ep.transport.Secure() {
+		if t.route.secure && t.from.side == flow.Inside && !t.from.ep.transport.Secure() && t.m.Method != sip.MethodRegister {
 			t.secureContacts()
 		}
 	case h.towards == flow.Inside && t.from.ep.transport.Secure() && !h.ep.transport.Secure():
@@ -47,6 +47,16 @@ func (t *task) adaptScheme(h *hop) {
 			t.plainContacts()
 		}
 	}
+}
+
+// schemeTowards returns with what a URI of ours begins for that side of a request, and the
+// parameter that says what it speaks (RFC 5630 §5.3).
+func (t *task) schemeTowards(f face) (scheme, param string) {
+	how := f.ep.spelling()
+	if t.route.secure && f.ep.transport.Secure() {
+		return "sips:", how.secure
+	}
+	return "sip:", how.param
 }
 
 // restoreScheme undoes in a Request-URI what plainContacts has done.
@@ -110,8 +120,11 @@ func (t *task) secureContacts() {
 }
 
 // adaptAnswer changes the schemes in the Contacts of a response, as adaptScheme does in
-// requests. The payload is that of the Via's token.
+// requests; not those of bindings, see restoreContacts. The payload is that of the Via's token.
 func (t *task) adaptAnswer(tok *flow.Token, payload []byte, h *hop) {
+	if t.m.Method == sip.MethodRegister {
+		return
+	}
 	plainHop := !t.from.ep.transport.Secure()
 	if tok.Side == flow.Inside {
 		if !plainHop && !h.ep.transport.Secure() {
@@ -120,7 +133,7 @@ func (t *task) adaptAnswer(tok *flow.Token, payload []byte, h *hop) {
 		return
 	}
 	asked := len(payload) > 0 && payload[0]&stampSecure != 0
-	if asked && plainHop && h.ep.transport.Secure() && t.m.Status < 300 && t.m.Method != sip.MethodRegister {
+	if asked && plainHop && h.ep.transport.Secure() && t.m.Status < 300 {
 		t.secureContacts()
 	}
 }

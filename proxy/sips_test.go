@@ -194,6 +194,17 @@ func TestTrunkTLS(t *testing.T) {
 	if m := pbx.receive(); m.Status != 200 {
 		t.Errorf("the PBX got\n%s", m.Buf)
 	}
+	own := "sip:pbx@127.0.0.3:5060;line=1"
+	pbx.send(siptest.Register(siptest.Options{Transport: "TCP", Via: "127.0.0.3:5060", RequestURI: "sips:" + l.Addr().String(), Contact: own}))
+	reg := trunk.receive()
+	alias := value(reg, sip.HeaderContact, 0)
+	if !strings.HasPrefix(alias, "<sips:pbx~") || !strings.HasSuffix(contactURI(alias), "@"+r.at(flow.Outside, policy.TLS).String()+";line=1") {
+		t.Errorf("registered with the trunk as %s", alias)
+	}
+	trunk.send(respond(reg, "200 OK", "Contact: "+alias))
+	if got := contactURI(value(pbx.receive(), sip.HeaderContact, 0)); got != own {
+		t.Errorf("the PBX sees its Contact as %s", got)
+	}
 	call(plain, "three") // over the same connection
 	if got := uri(trunk.receive()); got != plain {
 		t.Errorf("the trunk is called %s", got)

@@ -239,3 +239,38 @@ func TestDTLSMessages(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkDTLS is to be compared with BenchmarkStreamRoundTrip and BenchmarkStreamOpen.
+// It is done by one client at a time, so that a round trip has the wait for others to
+// share a wake-up in it (UDPConfig.Coalesce).
+func BenchmarkDTLS(b *testing.B) {
+	h := newStream()
+	h.quiet, h.onMessage = true, sendBack
+	h.closed = make(chan closing, 1_000_000)
+	d, cfg := runDTLS(b, netio.DTLSConfig{}, h)
+	msg := []byte(options("x", 400))
+	into := make([]byte, 4096)
+	round := func(b *testing.B, c *dtls.Conn) {
+		if _, err := c.Write(msg); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Read(into); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("round-trip", func(b *testing.B) {
+		c := dialDTLS(b, newWire(b, "", d.LocalAddr(0)), cfg)
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Minute))
+		b.ReportAllocs()
+		for b.Loop() {
+			round(b, c)
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			c := dialDTLS(b, newWire(b, "", d.LocalAddr(0)), cfg)
+			round(b, c)
+			c.Close()
+		}
+	})
+}

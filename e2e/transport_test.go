@@ -50,6 +50,9 @@ func (s *site) transports(t *testing.T) {
 			s.testCall(t, six)
 		})
 	}
+	for _, w := range []wire{tlsWire, wssWire} {
+		t.Run(w.String()+"-sips", func(t *testing.T) { s.testSIPS(t, w) })
+	}
 	for _, ends := range [][2]wire{{tlsWire, udp}, {udp, tlsWire}, {wssWire, udp}, {dtlsWire, tcp}, {wsWire, dtlsWire}, {tlsWire, wssWire}} {
 		t.Run(ends[0].String()+"-to-"+ends[1].String(), func(t *testing.T) { s.testBetween(t, ends[0], ends[1]) })
 	}

@@ -23,6 +23,7 @@ import (
 
 	"sipward/e2e/lab"
 	"sipward/e2e/phone"
+	"sipward/proxy/certs/certstest"
 )
 
 // labs is what all tests of this process share.
@@ -53,10 +54,11 @@ var direct = os.Getenv("E2E_DIRECT") != ""
 type site struct {
 	*lab.Lab
 	pbx     lab.PBX
-	sipward *lab.Sipward // nil when direct
-	unseen  bool         // sipward changes nothing that is sent
-	trust   *tls.Config  // what phones know of certificates
-	dns     *lab.Zone    // that of the carriers
+	sipward *lab.Sipward      // nil when direct
+	unseen  bool              // sipward changes nothing that is sent
+	trust   *tls.Config       // what phones know of certificates
+	shown   *certstest.Issued // the certificate that sipward has
+	dns     *lab.Zone         // that of the carriers
 }
 
 // proxy is where phones send to.

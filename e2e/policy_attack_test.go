@@ -87,6 +87,14 @@ func (s *site) isBanned(t *testing.T, a netip.Addr) ban {
 	return *b
 }
 
+// notBanned fails if that address is.
+func (s *site) notBanned(t *testing.T, a netip.Addr) {
+	t.Helper()
+	if b := s.banOf(t, a); b != nil {
+		t.Errorf("banned: %+v", *b)
+	}
+}
+
 // nobodyBanned fails if anybody is.
 func (s *site) nobodyBanned(t *testing.T) {
 	t.Helper()

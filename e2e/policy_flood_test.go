@@ -124,7 +124,7 @@ func (s *site) underFlood(t *testing.T, phones []*phone.Phone, rate int, from fu
 	slowest := time.Duration(0)
 	for i := range attempts {
 		at := time.Now()
-		if err := attempt(t, phones, i); err != nil {
+		if err := attempt(t, phones, i, 4*time.Second); err != nil {
 			t.Log(err)
 		} else if took := time.Since(at); took <= limit {
 			ok, slowest = ok+1, max(slowest, took)
@@ -196,10 +196,10 @@ func (s *site) watch(t *testing.T) func() machine {
 }
 
 // attempt registers a phone again, or lets it call another.
-func attempt(t *testing.T, phones []*phone.Phone, i int) error {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+func attempt(t *testing.T, phones []*phone.Phone, i int, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	a, b := phones[i%5], phones[(i+1)%5]
+	a, b := phones[i%len(phones)], phones[(i+1)%len(phones)]
 	if i%2 == 0 {
 		r, err := a.Register(ctx, 300)
 		if err == nil && r.Status() != 200 {

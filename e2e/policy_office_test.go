@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icholy/digest"
+
 	"sipward/e2e/lab"
 	"sipward/e2e/phone"
 )
@@ -21,13 +23,19 @@ var office = lab.Phone(50)
 // staff gives phones of accounts 2001 … on one address, which Kamailio knows from now on.
 func (s *site) staff(t *testing.T, n int) []*phone.Phone {
 	t.Helper()
+	return s.staffOn(t, udp, office, 2001, n)
+}
+
+// staffOn is staff with accounts from that number on.
+func (s *site) staffOn(t *testing.T, w wire, from netip.Addr, first, n int) []*phone.Phone {
+	t.Helper()
 	all := make([]*phone.Phone, n)
 	for i := range all {
-		user := fmt.Sprint(2001 + i)
+		user := fmt.Sprint(first + i)
 		if err := s.pbx.(*lab.Kamailio).AddAccount(user); err != nil {
 			t.Fatal(err)
 		}
-		all[i] = s.phoneWith(t, udp, phone.Config{User: user, Local: netip.AddrPortFrom(office, 0)}, 0)
+		all[i] = s.phoneWith(t, w, phone.Config{User: user, Local: netip.AddrPortFrom(from, 0)}, 0)
 	}
 	return all
 }
@@ -62,22 +70,25 @@ func TestPolicyOffice(t *testing.T) {
 	s.dns = s.StartDNS(t, carrierRecords...)
 	phones := s.staff(t, 20)
 	allRegister(t, phones[:19])
-	t.Run("stale", func(t *testing.T) { s.testStalePassword(t, phones[:19]) })
+	t.Run("stale", func(t *testing.T) {
+		stale, ch := s.testStalePassword(t, udp, office, "2020", phones[:19])
+		s.testQuarantineSurvives(t, stale, ch, phones[0])
+	})
 	t.Run("forged", func(t *testing.T) { s.testForgedNames(t, phones) })
 }
 
 // testStalePassword: one of twenty phones behind an address has an old password, and does not give up.
-func (s *site) testStalePassword(t *testing.T, others []*phone.Phone) {
-	stale := s.attacker(t, udp, office)
-	ch := stale.challenge(t, "2020")
+func (s *site) testStalePassword(t *testing.T, w wire, from netip.Addr, user string, others []*phone.Phone) (stale *attacker, ch *digest.Challenge) {
+	stale = s.attacker(t, w, from)
+	ch = stale.challenge(t, user)
 	for i := range hits {
-		b, id := stale.guess(ch, "2020", "old")
+		b, id := stale.guess(ch, user, "old")
 		if r := stale.ask(t, b, id); !strings.HasPrefix(string(r), "SIP/2.0 401") {
 			t.Fatalf("attempt %d was answered %.40q", i, r)
 		}
 	}
 	dropped := s.reasons(t, "quarantine")
-	ids := stale.guessAt(ch, "2020", 20, 40)
+	ids := stale.guessAt(ch, user, 40, 40)
 	s.counted(t, dropped, 40, "quarantine")
 	if n := stale.answered(ids); n != 0 {
 		t.Errorf("%d attempts were answered in the quarantine", n)
@@ -88,19 +99,25 @@ func (s *site) testStalePassword(t *testing.T, others []*phone.Phone) {
 		want(t, 200)(out.Bye(within(t, patience)))
 		ended(t, in)
 	}
-	s.nobodyBanned(t)
-	text := s.explain(t, office)
-	for _, want := range []string{"quarantine", "2020@", "let in", "sipward unban " + office.String()} {
+	s.notBanned(t, from)
+	text := s.explain(t, from)
+	for _, want := range []string{"quarantine", user + "@", "let in", "sipward unban " + from.String()} {
 		if !strings.Contains(text, want) {
 			t.Errorf("explain does not say %q:\n%s", want, text)
 		}
 	}
+	return stale, ch
+}
+
+// testQuarantineSurvives: it is still there after kill -9, and for that account alone.
+func (s *site) testQuarantineSurvives(t *testing.T, stale *attacker, ch *digest.Challenge, other *phone.Phone) {
 	s.sipward.Crash(t)
-	dropped = s.reasons(t, "quarantine")
+	dropped := s.reasons(t, "quarantine")
 	stale.guessAt(ch, "2020", 20, 5)
 	s.counted(t, dropped, 5, "quarantine")
-	want(t, 200)(others[0].Register(within(t, patience), 300))
-	if text := s.explain(t, office); !strings.Contains(text, "quarantine") || !strings.Contains(text, "2020@") {
+	want(t, 200)(other.Register(within(t, patience), 300))
+	text := s.explain(t, office)
+	if !strings.Contains(text, "quarantine") || !strings.Contains(text, "2020@") {
 		t.Errorf("after kill -9 and a start explain does not tell of the quarantine:\n%s", text)
 	}
 	if strings.Contains(text, "2001@") {

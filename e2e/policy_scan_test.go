@@ -20,7 +20,7 @@ func TestPolicyScan(t *testing.T) {
 		t.Run("options-"+w.String(), func(t *testing.T) { s.testOptionsScan(t, w, lab.Phone(42+i)) })
 		t.Run("friendly-scanner-"+w.String(), func(t *testing.T) { s.testFriendlyScanner(t, w, lab.Phone(44+i)) })
 	}
-	t.Run("allowed", s.testAllowed)
+	t.Run("allowed", func(t *testing.T) { s.testAllowed(t, udp, lab.Phone(48)) })
 	t.Run("everywhere", s.testEverywhere)
 }
 
@@ -92,15 +92,14 @@ func (s *site) testFriendlyScanner(t *testing.T, w wire, from netip.Addr) {
 }
 
 // testAllowed: who is on the allow list may do all of that.
-func (s *site) testAllowed(t *testing.T) {
-	from := lab.Phone(48)
+func (s *site) testAllowed(t *testing.T, w wire, from netip.Addr) {
 	if _, err := s.sipward.CLI("allow", from.String(), "--comment", "our own scanner"); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := s.sipward.CLI("ban", from.String(), "--force"); err != nil {
 		t.Fatal(out, err)
 	}
-	a := s.attacker(t, udp, from)
+	a := s.attacker(t, w, from)
 	b, id := a.letter("OPTIONS", "sip:"+s.pbx.Domain(), "100")
 	a.ask(t, []byte(strings.Replace(string(b), "Yealink SIP-T46S 66.86.0.15", "friendly-scanner", 1)), id)
 	ch := a.challenge(t, "1002")

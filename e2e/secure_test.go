@@ -33,13 +33,22 @@ func (s *site) secured(t *testing.T, ca *certstest.Authority, cfg lab.Config) la
 	if direct {
 		t.Skip("the PBX itself does not speak these transports")
 	}
-	cert, key := ca.Issue(t, certstest.Options{DNS: []string{edgeName}}).Write(t, s.Dir(), "sipward")
 	s.trust = &tls.Config{RootCAs: ca.Pool(), ServerName: edgeName}
+	certificate, key := s.certify(t, ca, certstest.Options{DNS: []string{edgeName}})
 	for _, w := range newWires {
+		scheme := map[wire]string{tlsWire: "tls", wsWire: "ws", wssWire: "wss", dtlsWire: "dtls"}[w]
 		for _, host := range []netip.Addr{lab.EdgeWAN, lab.EdgeWAN6} {
-			cfg.Outside = append(cfg.Outside, fmt.Sprintf("%v://%v", w, netip.AddrPortFrom(host, w.over.Port())))
+			cfg.Outside = append(cfg.Outside, fmt.Sprintf("%s://%v", scheme, netip.AddrPortFrom(host, w.over.Port())))
 		}
 	}
-	cfg.Extra += fmt.Sprintf("tls: {certificates: [{certificate: %q, key: %q}]}\n", cert, key)
+	cfg.Extra += fmt.Sprintf("tls: {certificates: [{certificate: %q, key: %q}]}\n", certificate, key)
 	return cfg
+}
+
+// certify gives sipward a certificate, in the place of the one that it has. It is read when sipward starts, and when its file
+// changes.
+func (s *site) certify(t *testing.T, by *certstest.Authority, o certstest.Options) (certificate, key string) {
+	t.Helper()
+	s.shown = by.Issue(t, o)
+	return s.shown.Write(t, s.Dir(), "sipward")
 }

@@ -12,8 +12,8 @@
 set -eu
 
 cache=${E2E_CACHE:-/var/cache/sipward-test}
-packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester baresip-core kamailio kamailio-tls-modules debootstrap nsd dnsmasq-base dnsperf tftp-hpa tftpd-hpa atftp libwrap0 curl chromium"
-tools="ip nft iptables ipset tcpdump dig sipp baresip kamailio debootstrap nsd dnsmasq dnsperf tftp in.tftpd atftp curl chromium"
+packages="iproute2 nftables iptables ipset tcpdump bind9-dnsutils sip-tester baresip-core kamailio kamailio-tls-modules openssl debootstrap nsd dnsmasq-base dnsperf tftp-hpa tftpd-hpa atftp libwrap0 curl chromium"
+tools="ip nft iptables ipset tcpdump dig sipp baresip kamailio openssl debootstrap nsd dnsmasq dnsperf tftp in.tftpd atftp curl chromium"
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH DEBIAN_FRONTEND=noninteractive

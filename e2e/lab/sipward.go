@@ -51,7 +51,8 @@ type Sipward struct {
 type Config struct {
 	PBX   []string // addresses with port; default: the first PBX
 	Extra string   // further YAML at the top level
-	// In proxy mode, beside UDP and TCP on port 5060: where phones send to, and the PBX, and more lines about each PBX.
+	// In proxy mode: where phones send to, beside UDP and TCP on port 5060; where the PBX does, instead of them; and more
+	// lines about each PBX.
 	Outside, Inside []string
 	PBXMore         string
 	UDPOnly         bool // the PBXes speak nothing else
@@ -118,13 +119,16 @@ func (c Config) yaml(dir, socket string) string {
 	case "host":
 		b.WriteString("mode: transparent\nplacement: host\ntransparent:\n  outside: [eth0]\n" + c.fail())
 	default:
-		inside := []string{"udp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060"}
-		if !c.UDPOnly {
-			inside = append(inside, "tcp://203.0.113.1:5060", "tcp://[2001:db8:2::1]:5060")
+		inside := c.Inside
+		if len(inside) == 0 {
+			inside = []string{"udp://203.0.113.1:5060", "udp://[2001:db8:2::1]:5060"}
+			if !c.UDPOnly {
+				inside = append(inside, "tcp://203.0.113.1:5060", "tcp://[2001:db8:2::1]:5060")
+			}
 		}
 		fmt.Fprintf(&b, "listen:\n  outside: [%s]\n  inside: [%s]\n",
 			quoted(append([]string{"udp://198.51.100.1:5060", "tcp://198.51.100.1:5060", "udp://[2001:db8:1::1]:5060", "tcp://[2001:db8:1::1]:5060"}, c.Outside...)),
-			quoted(append(inside, c.Inside...)))
+			quoted(inside))
 	}
 	b.WriteString("pbx:\n")
 	for _, p := range pbx {

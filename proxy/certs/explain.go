@@ -52,6 +52,11 @@ func Explain(err error) (text string, blame bool) {
 		return "the other side ended it: " + meaning(err.Error()), false
 	}
 	text = strings.TrimPrefix(err.Error(), "tls: ")
+	if strings.HasSuffix(text, "bad record MAC") {
+		// OpenSSL sends the alert by which it refuses a certificate in the clear, also where
+		// TLS 1.3 would have it encrypted (RFC 8446 §6).
+		return "most likely it refuses sipward's certificate, and says so in the clear, which cannot be read under TLS 1.3: see what it says itself", false
+	}
 	for part, means := range unequal {
 		if strings.Contains(text, part) {
 			return means, false

@@ -10,7 +10,8 @@ import (
 )
 
 // Need skips the test, with the reason, where the machine lacks what it takes: root, and these tools ("asterisk" is the
-// tree that e2e/setup.sh makes, "atftpd" and "sipp-tls" what it unpacks, "kamailio-tls" a module). With E2E_REQUIRE=1, as in CI, it fails instead.
+// tree that e2e/setup.sh makes, "atftpd" and "sipp-tls" what it unpacks, "kamailio-tls" a module). With E2E_REQUIRE=1, as in CI, it
+// fails instead, but for want of "sipp-tls": that is of a later release of Debian, which not every mirror has.
 func Need(t *testing.T, tools ...string) {
 	t.Helper()
 	missing := func(what string) {
@@ -34,7 +35,9 @@ func Need(t *testing.T, tools ...string) {
 		case "atftpd":
 			tool = atftpd()
 		case "sipp-tls":
-			tool = sippTLS()[0]
+			if tool = sippTLS()[0]; !exists(tool) {
+				t.Skip("no SIPp with TLS here (e2e/setup.sh unpacks it)")
+			}
 		case "kamailio-tls":
 			if found, _ := filepath.Glob("/usr/lib/*/kamailio/modules/tls.so"); len(found) == 0 {
 				missing("no TLS module of Kamailio here (e2e/setup.sh installs it)")
@@ -45,4 +48,9 @@ func Need(t *testing.T, tools ...string) {
 			missing("no " + tool + " here (e2e/setup.sh installs it)")
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -177,9 +177,14 @@ func hangUp(ctx context.Context, one, other *phone.Call) error {
 	if err := expect("BYE", 200)(one.Bye(ctx)); err != nil {
 		return err
 	}
-	how, err := other.WaitEnd(ctx)
-	if err == nil && how != "BYE" {
-		err = fmt.Errorf("the call ended with %s", how)
+	return endedWith(ctx, other, "BYE")
+}
+
+// endedWith: the call ends, or has ended, with the peer's request.
+func endedWith(ctx context.Context, c *phone.Call, method string) error {
+	how, err := c.WaitEnd(ctx)
+	if err == nil && how != method {
+		err = fmt.Errorf("the call ended with %s, not with %s", how, method)
 	}
 	return err
 }
@@ -220,9 +225,5 @@ func callerCancels(ctx context.Context, a, b *phone.Phone) error {
 	if err := expect("INVITE", 487)(out.Answered(ctx)); err != nil {
 		return err
 	}
-	how, err := in.WaitEnd(ctx)
-	if err == nil && how != "CANCEL" {
-		err = fmt.Errorf("the call ended with %s", how)
-	}
-	return err
+	return endedWith(ctx, in, "CANCEL")
 }

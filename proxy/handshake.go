@@ -10,13 +10,11 @@ import (
 	"sipward/proxy/netio"
 )
 
-// handshakeWords are what a failed handshake is counted as.
+// What a failed handshake that speaks against the other side is counted as.
 const (
 	wordPlainSIP = "plain-sip"
 	wordNotTLS   = "not-tls"
 	wordTooSlow  = "handshake-timeout"
-	wordRejected = "handshake-ended"
-	wordOrigin   = "wrong-origin"
 	wordUpgrade  = "bad-upgrade"
 	wordBad      = "bad-handshake"
 )
@@ -47,8 +45,8 @@ func (s *Server) HandshakeFailed(remote netip.AddrPort, listener int, err error)
 	}
 }
 
-// explain returns the word by which a failed handshake is counted, the reason for people, and
-// whether it speaks against the other side.
+// explain returns the reason of a failed handshake for people, whether it speaks against the
+// other side, and if so the word by which it is counted.
 func (s *Server) explain(err error) (word, text string, blame bool) {
 	text, blame = err.Error(), true
 	if s.cfg.Explain != nil {
@@ -61,10 +59,8 @@ func (s *Server) explain(err error) (word, text string, blame bool) {
 		return wordNotTLS, text, true
 	case errors.Is(err, netio.ErrHandshakeTimeout):
 		return wordTooSlow, text, true
-	case errors.Is(err, netio.ErrRejected):
-		return wordRejected, text, false
-	case errors.Is(err, netio.ErrOrigin): // whoever looks at a stranger's page is not to blame
-		return wordOrigin, text, false
+	case errors.Is(err, netio.ErrRejected), errors.Is(err, netio.ErrOrigin): // whoever looks at a stranger's page is not to blame
+		return "", text, false
 	case errors.Is(err, netio.ErrUpgrade):
 		return wordUpgrade, text, true
 	}

@@ -5,6 +5,7 @@ import (
 
 	"sipward/policy"
 	"sipward/proxy/flow"
+	"sipward/proxy/netio"
 	"sipward/sip"
 )
 
@@ -47,7 +48,7 @@ func (t *task) response() {
 		h.conn.Pin()
 		defer h.conn.Unpin()
 	}
-	d := t.observed(&tok, payload, &b, t.restoreContacts(&tok))
+	d := t.observed(&tok, h.conn, payload, &b, t.restoreContacts(&tok))
 	switch {
 	case d.Verdict != policy.Pass:
 		t.note(d.Verdict, d.Reason, "")
@@ -97,10 +98,10 @@ func (t *task) restoreCaller() {
 // challenging reports whether a status asks for credentials (RFC 3261 §22).
 func challenging(status int) bool { return status == 401 || status == 407 }
 
-// observed tells the policy what came of a request; the token says who is charged, and
-// granted for how many seconds a registrar keeps its binding. It returns what is to
+// observed tells the policy what came of a request; the token says who is charged, conn is
+// his connection, if he has one, and granted for how many seconds a registrar keeps his binding. It returns what is to
 // happen to the response.
-func (t *task) observed(tok *flow.Token, payload []byte, b *branch, granted int64) policy.Decision {
+func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *branch, granted int64) policy.Decision {
 	m := &t.m
 	challenge := challenging(m.Status)
 	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
@@ -126,7 +127,7 @@ func (t *task) observed(tok *flow.Token, payload []byte, b *branch, granted int6
 		o.Proven = true // only who got the request knows its branch
 	} else {
 		o.Source = netip.AddrPortFrom(tok.Addr.Addr().WithZone(""), tok.Addr.Port())
-		o.Certified = t.s.isCertified(tok)
+		o.Certified = t.s.isCertified(conn)
 		o.Expires = granted
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)

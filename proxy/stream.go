@@ -235,15 +235,9 @@ func (t *task) pairToken() flow.Token {
 	return tok
 }
 
-// isCertified reports whether the flow in a token is a connection whose client has shown a
-// trunk's certificate.
-func (s *Server) isCertified(tok *flow.Token) bool {
-	if !tok.Stream {
-		return false
-	}
-	c := s.streamOf(tok)
-	return c != nil && s.streamState(c).certified
-}
+// isCertified reports whether the client of a connection, if there is one, has shown a trunk's
+// certificate.
+func (s *Server) isCertified(c *netio.Conn) bool { return c != nil && s.streamState(c).certified }
 
 // remember notes on which connection an account is, so that a token of its older
 // connection still finds it. A successful REGISTER proves the account for any

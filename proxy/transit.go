@@ -231,7 +231,7 @@ func (t *task) transitAnswer() {
 	}
 	key := t.askedKey(&b, client.Addr.Addr())
 	stamp, known := t.s.transit.recall(key, t.now, t.payload[:0])
-	d := t.observed(&client, stamp, &b, t.restoreContacts(&client))
+	d := t.observed(&client, nil, stamp, &b, t.restoreContacts(&client))
 	if known && t.m.Status >= 200 && stamp[0]&stampAnswered == 0 {
 		stamp[0] |= stampAnswered
 		t.s.transit.asked[t.memory(client.Addr.Addr())].Put(key, stamp, t.now, t.now+transactionLife)
@@ -307,7 +307,7 @@ func (t *task) transitReply() {
 		return
 	}
 	pbx := flow.Token{Side: flow.Inside, Stream: t.from.conn != nil, Addr: t.from.target(), Follow: t.from.trunk || note[0] == notedOthers}
-	if d := t.observed(&pbx, nil, &b, 0); d.Verdict != policy.Pass {
+	if d := t.observed(&pbx, nil, nil, &b, 0); d.Verdict != policy.Pass {
 		t.note(d.Verdict, d.Reason, "")
 		return
 	}

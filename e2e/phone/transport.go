@@ -103,21 +103,13 @@ func (e ends) reach(to netip.AddrPort) error {
 func (e ends) local() netip.AddrPort { return e.here }
 func (e ends) peer() netip.AddrPort  { return e.there }
 
-// streamSocket is a TCP connection, with TLS or without.
-type streamSocket struct {
+// connSocket writes each message to a connection as it is.
+type connSocket struct {
 	ends
 	conn net.Conn
-	r    *bufio.Reader
 }
 
-func newStreamSocket(c net.Conn, under *net.TCPConn) *streamSocket {
-	return &streamSocket{
-		ends: ends{under.LocalAddr().(*net.TCPAddr).AddrPort(), under.RemoteAddr().(*net.TCPAddr).AddrPort()},
-		conn: c, r: bufio.NewReader(c),
-	}
-}
-
-func (s *streamSocket) send(b []byte, to netip.AddrPort) error {
+func (s *connSocket) send(b []byte, to netip.AddrPort) error {
 	if err := s.reach(to); err != nil {
 		return err
 	}
@@ -125,12 +117,23 @@ func (s *streamSocket) send(b []byte, to netip.AddrPort) error {
 	return err
 }
 
+func (s *connSocket) close() { _ = s.conn.Close() }
+
+// streamSocket is a TCP connection, with TLS or without.
+type streamSocket struct {
+	connSocket
+	r *bufio.Reader
+}
+
+func newStreamSocket(c net.Conn, under *net.TCPConn) *streamSocket {
+	e := ends{under.LocalAddr().(*net.TCPAddr).AddrPort(), under.RemoteAddr().(*net.TCPAddr).AddrPort()}
+	return &streamSocket{connSocket{e, c}, bufio.NewReader(c)}
+}
+
 func (s *streamSocket) receive() ([]byte, netip.AddrPort, error) {
 	b, err := ReadMessage(s.r)
 	return b, s.there, err
 }
-
-func (s *streamSocket) close() { _ = s.conn.Close() }
 
 // webSocket is a WebSocket, as browsers open it.
 type webSocket struct {
@@ -194,9 +197,8 @@ func (s *webSocket) close() { _ = s.conn.CloseNow() }
 
 // dtlsSocket is a DTLS association.
 type dtlsSocket struct {
-	ends
-	conn *dtls.Conn
-	buf  []byte
+	connSocket
+	buf []byte
 }
 
 func dialDTLS(ctx context.Context, cfg *Config) (*dtlsSocket, error) {
@@ -220,15 +222,8 @@ func dialDTLS(ctx context.Context, cfg *Config) (*dtlsSocket, error) {
 		_ = under.Close()
 		return nil, err
 	}
-	return &dtlsSocket{ends: ends{under.LocalAddr().(*net.UDPAddr).AddrPort(), cfg.Proxy}, conn: c, buf: make([]byte, 65536)}, nil
-}
-
-func (s *dtlsSocket) send(b []byte, to netip.AddrPort) error {
-	if err := s.reach(to); err != nil {
-		return err
-	}
-	_, err := s.conn.Write(b)
-	return err
+	e := ends{under.LocalAddr().(*net.UDPAddr).AddrPort(), cfg.Proxy}
+	return &dtlsSocket{connSocket{e, c}, make([]byte, 65536)}, nil
 }
 
 func (s *dtlsSocket) receive() ([]byte, netip.AddrPort, error) {
@@ -239,5 +234,3 @@ func (s *dtlsSocket) receive() ([]byte, netip.AddrPort, error) {
 		}
 	}
 }
-
-func (s *dtlsSocket) close() { _ = s.conn.Close() }

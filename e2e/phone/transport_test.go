@@ -3,13 +3,8 @@ package phone_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,27 +17,13 @@ import (
 	"github.com/pion/dtls/v3"
 
 	"sipward/e2e/phone"
+	"sipward/proxy/certs/certstest"
 )
 
 // TestTransports registers over each transport with a server that says yes to everything.
 func TestTransports(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sip.example.com"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	authority := certstest.NewAuthority(t, "authority")
+	cert, pool := authority.Issue(t, certstest.Options{DNS: []string{"sip.example.com"}}).TLS, authority.Pool()
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
 
 	sockets := func(w http.ResponseWriter, r *http.Request) {

@@ -35,15 +35,7 @@ func runDTLS(t testing.TB, cfg netio.DTLSConfig, h *stream, addrs ...string) (d 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // after Run has returned
-		if st := d.Stats(); st.Open != 0 {
-			t.Errorf("%d associations open after Run", st.Open)
-		}
-		for _, e := range h.errors {
-			t.Error(e)
-		}
-	})
-	runUntilEnd(t, func(ctx context.Context) error { return d.Run(ctx, h) })
+	runHandler(t, h, d.Run, func() int { return d.Stats().Open })
 	return d, client
 }
 
@@ -55,6 +47,8 @@ type wire struct {
 	to   netip.AddrPort
 	// alter changes or drops (nil) what is written; may be nil.
 	alter func(b []byte) []byte
+	// before is called before a datagram is read; may be nil.
+	before func(p []byte)
 }
 
 func newWire(t testing.TB, from string, to netip.AddrPort) *wire {
@@ -112,6 +106,9 @@ func (w *wire) ReadFrom(b []byte) (int, net.Addr, error) {
 	p := <-w.read
 	if p == nil {
 		return 0, nil, net.ErrClosed
+	}
+	if w.before != nil {
+		w.before(p)
 	}
 	return copy(b, p), net.UDPAddrFromAddrPort(w.to), nil
 }

@@ -116,16 +116,22 @@ func runStreams(t testing.TB, cfg netio.TCPConfig, h *stream, listeners ...netio
 	if err != nil {
 		t.Fatal(err)
 	}
+	runHandler(t, h, tcp.Run, func() int { return tcp.Stats().Open })
+	return tcp
+}
+
+// runHandler runs a server with h until the test ends. Then nothing of it may be open.
+func runHandler(t testing.TB, h *stream, run func(context.Context, netio.StreamHandler) error, open func() int) {
+	t.Helper()
 	t.Cleanup(func() { // after Run has returned
-		if st := tcp.Stats(); st.Open != 0 {
-			t.Errorf("%d connections open after Run", st.Open)
+		if n := open(); n != 0 {
+			t.Errorf("%d connections open after Run", n)
 		}
 		for _, e := range h.errors {
 			t.Error(e)
 		}
 	})
-	runUntilEnd(t, func(ctx context.Context) error { return tcp.Run(ctx, h) })
-	return tcp
+	runUntilEnd(t, func(ctx context.Context) error { return run(ctx, h) })
 }
 
 func dial(t testing.TB, from string, to netip.AddrPort) *net.TCPConn {

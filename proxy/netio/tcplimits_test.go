@@ -259,17 +259,19 @@ func TestTCPAcceptSurvivesEMFILE(t *testing.T) {
 	}
 }
 
-// TestTCPCutOffHearsOut: what is sent before a source is cut off, or while its
-// connection is pinned, arrives; what it sends itself is not delivered any more.
-func TestTCPCutOffHearsOut(t *testing.T) {
+// lastWords is the last thing that a source which is cut off gets.
+const lastWords = "the last answer"
+
+// lastAnswer cuts off whoever sends a message, and answers it while the connection is
+// pinned.
+func lastAnswer(t *testing.T) *stream {
 	h := newStream()
-	const answer = "the last answer"
 	h.onMessage = func(c *netio.Conn, _ []byte) {
 		c.Pin()
 		if !c.CutOff(netio.ErrSourceClosed) || c.CutOff(netio.ErrSourceClosed) {
 			t.Error("not cut off once")
 		}
-		if err := c.Send([]byte(answer)); err != nil {
+		if err := c.Send([]byte(lastWords)); err != nil {
 			t.Errorf("Send while pinned: %v", err)
 		}
 		c.Unpin()
@@ -277,12 +279,19 @@ func TestTCPCutOffHearsOut(t *testing.T) {
 			t.Errorf("Send after that: %v", err)
 		}
 	}
+	return h
+}
+
+// TestTCPCutOffHearsOut: what is sent before a source is cut off, or while its
+// connection is pinned, arrives; what it sends itself is not delivered any more.
+func TestTCPCutOffHearsOut(t *testing.T) {
+	h := lastAnswer(t)
 	tcp := runTCP(t, netio.TCPConfig{}, h, "127.0.0.1:0")
 	for range 50 {
 		c := dial(t, "", tcp.LocalAddr(0))
 		write(t, c, options("x", 0)+options("y", 0)+options("z", 0)) // unread bytes make no reset
-		if got := ended(t, c); got != answer {
-			t.Fatalf("got %q, want %q", got, answer)
+		if got := ended(t, c); got != lastWords {
+			t.Fatalf("got %q, want %q", got, lastWords)
 		}
 		c.Close()
 		wait(t, h.messages, "message")

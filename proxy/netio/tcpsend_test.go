@@ -48,20 +48,45 @@ func pattern(n int) []byte {
 
 func TestTCPSendInOrder(t *testing.T) {
 	_, nc, c := accepted(t, netio.TCPConfig{WriteQueue: 64 << 20})
-	want := pattern(12 << 20) // far more than the kernel's buffers take
+	sendInOrder(t, c, nc, 1234)
+}
+
+// sendInOrder sends far more than the kernel's buffers take, in pieces of that size, and
+// reads it at the other end.
+func sendInOrder(t *testing.T, c *netio.Conn, other io.Reader, size int) {
+	t.Helper()
+	want := pattern(12 << 20)
 	for b := want; len(b) > 0; {
-		n := min(len(b), 1234)
+		n := min(len(b), size)
 		if err := c.Send(b[:n]); err != nil {
 			t.Fatal(err)
 		}
 		b = b[n:]
 	}
 	got := make([]byte, len(want))
-	if _, err := io.ReadFull(nc, got); err != nil {
+	if _, err := io.ReadFull(other, got); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
 		t.Fatal("bytes came in another order")
+	}
+}
+
+// overfill sends to a peer that does not read, until there is no room.
+func overfill(t *testing.T, h *stream, c *netio.Conn) {
+	t.Helper()
+	var err error
+	for n := 0; err == nil; n += 10_000 {
+		if n > 64<<20 {
+			t.Fatal("queue has no end")
+		}
+		err = c.Send(make([]byte, 10_000))
+	}
+	if !errors.Is(err, netio.ErrSlowPeer) {
+		t.Errorf("Send: %v", err)
+	}
+	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSlowPeer) || e.c != c {
+		t.Errorf("Closed with %v", e.err)
 	}
 }
 
@@ -93,22 +118,10 @@ func TestTCPConcurrentSends(t *testing.T) {
 
 func TestTCPSlowPeer(t *testing.T) {
 	h, _, c := accepted(t, netio.TCPConfig{WriteQueue: 100_000})
-	var err error
 	start := time.Now()
-	for n := 0; err == nil; n += 10_000 {
-		if n > 64<<20 {
-			t.Fatal("queue has no end")
-		}
-		err = c.Send(make([]byte, 10_000))
-	}
-	if !errors.Is(err, netio.ErrSlowPeer) {
-		t.Errorf("Send: %v", err)
-	}
+	overfill(t, h, c)
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("Send blocked for %s", took)
-	}
-	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSlowPeer) || e.c != c {
-		t.Errorf("Closed with %v", e.err)
 	}
 	if err := c.Send([]byte("x")); !errors.Is(err, netio.ErrClosed) {
 		t.Errorf("Send after Closed: %v", err)

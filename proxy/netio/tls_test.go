@@ -3,16 +3,11 @@ package netio_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -20,37 +15,20 @@ import (
 	"testing"
 	"time"
 
+	"sipward/proxy/certs/certstest"
 	"sipward/proxy/netio"
 )
 
-// certificate makes one for name that is its own authority.
+// certificate makes one for name, and who trusts it.
 func certificate(t testing.TB, name string, expires time.Time) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: name},
-		DNSNames:              []string{name},
-		NotBefore:             expires.AddDate(-1, 0, 0),
-		NotAfter:              expires,
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
+	authority := certstest.NewAuthority(t, "authority of "+name)
+	until := time.Until(expires)
+	issued := authority.Issue(t, certstest.Options{
+		CommonName: name, DNS: []string{name}, From: until - 365*24*time.Hour, Until: until,
+		Usage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	return issued.TLS, authority.Pool()
 }
 
 const edgeName = "edge.example"
@@ -141,21 +119,7 @@ func TestTLSSendInOrder(t *testing.T) {
 	if !c.Secure() || c.TLS() == nil || !c.TLS().HandshakeComplete {
 		t.Error("connection does not know of its TLS")
 	}
-	want := pattern(12 << 20)
-	for b := want; len(b) > 0; {
-		n := min(len(b), 12345)
-		if err := c.Send(b[:n]); err != nil {
-			t.Fatal(err)
-		}
-		b = b[n:]
-	}
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(nc, got); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Fatal("bytes came in another order")
-	}
+	sendInOrder(t, c, nc, 12345)
 }
 
 // TestTLSCloseAfterFlush: what is queued arrives, and then close_notify.
@@ -184,45 +148,19 @@ func TestTLSCloseAfterFlush(t *testing.T) {
 
 func TestTLSSlowPeer(t *testing.T) {
 	h, _, c := secured(t, netio.TCPConfig{WriteQueue: 100_000})
-	var err error
-	for n := 0; err == nil; n += 10_000 {
-		if n > 64<<20 {
-			t.Fatal("queue has no end")
-		}
-		err = c.Send(make([]byte, 10_000))
-	}
-	if !errors.Is(err, netio.ErrSlowPeer) {
-		t.Errorf("Send: %v", err)
-	}
-	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSlowPeer) || e.c != c {
-		t.Errorf("Closed with %v", e.err)
-	}
+	overfill(t, h, c)
 }
 
 // TestTLSCutOffHearsOut is TestTCPCutOffHearsOut, with close_notify.
 func TestTLSCutOffHearsOut(t *testing.T) {
-	h := newStream()
-	const answer = "the last answer"
-	h.onMessage = func(c *netio.Conn, _ []byte) {
-		c.Pin()
-		if !c.CutOff(netio.ErrSourceClosed) || c.CutOff(netio.ErrSourceClosed) {
-			t.Error("not cut off once")
-		}
-		if err := c.Send([]byte(answer)); err != nil {
-			t.Errorf("Send while pinned: %v", err)
-		}
-		c.Unpin()
-		if err := c.Send([]byte("more")); !errors.Is(err, netio.ErrClosed) {
-			t.Errorf("Send after that: %v", err)
-		}
-	}
+	h := lastAnswer(t)
 	tcp, client := runTLS(t, netio.TCPConfig{}, h)
 	for range 20 {
 		c := dialTLS(t, "", tcp.LocalAddr(0), client)
 		write(t, c, options("x", 0)+options("y", 0))
 		got, err := io.ReadAll(c)
-		if err != nil || string(got) != answer {
-			t.Fatalf("got %q, %v, want %q", got, err, answer)
+		if err != nil || string(got) != lastWords {
+			t.Fatalf("got %q, %v, want %q", got, err, lastWords)
 		}
 		c.Close()
 		wait(t, h.messages, "message")

@@ -411,19 +411,7 @@ func TestWebSocketSlowPeer(t *testing.T) {
 	web := dialRawWeb(t, "", tcp.LocalAddr(0))
 	write(t, web, frame(0x81, options("x", 0)))
 	c := wait(t, conns, "connection")
-	var err error
-	for n := 0; err == nil; n += 10_000 {
-		if n > 64<<20 {
-			t.Fatal("queue has no end")
-		}
-		err = c.Send(make([]byte, 10_000))
-	}
-	if !errors.Is(err, netio.ErrSlowPeer) {
-		t.Errorf("Send: %v", err)
-	}
-	if e := wait(t, h.closed, "Closed"); !errors.Is(e.err, netio.ErrSlowPeer) {
-		t.Errorf("Closed with %v", e.err)
-	}
+	overfill(t, h, c)
 }
 
 func TestWebSocketDeadlines(t *testing.T) {

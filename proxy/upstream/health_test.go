@@ -284,12 +284,9 @@ func TestOneThatTalksToPhonesIsAlive(t *testing.T) {
 	eventually(t, "down after it fell silent", upIs(p, f.addr, false))
 }
 
-func TestTCPProbe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var accepted atomic.Int64
+// acceptAll does something with each connection and closes it, until l is closed; wait waits
+// for that.
+func acceptAll(l net.Listener, do func(net.Conn)) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -297,10 +294,20 @@ func TestTCPProbe(t *testing.T) {
 			if err != nil {
 				return
 			}
-			accepted.Add(1)
+			do(c)
 			c.Close()
 		}
 	})
+	return wg.Wait
+}
+
+func TestTCPProbe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted atomic.Int64
+	wait := acceptAll(l, func(net.Conn) { accepted.Add(1) })
 	addr := l.Addr().(*net.TCPAddr).AddrPort()
 	cfg := quick(addr)
 	cfg.Transport = policy.TCP
@@ -308,7 +315,7 @@ func TestTCPProbe(t *testing.T) {
 	p := run(t, cfg)
 	eventually(t, "probes", func() bool { return accepted.Load() >= 3 })
 	l.Close()
-	wg.Wait()
+	wait()
 	eventually(t, "down", upIs(p, addr, false))
 }
 

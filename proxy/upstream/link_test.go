@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -102,20 +101,12 @@ func TestTLSProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var shaken atomic.Int64
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if c.(*tls.Conn).Handshake() == nil {
-				shaken.Add(1)
-			}
-			c.Close()
+	wait := acceptAll(l, func(c net.Conn) {
+		if c.(*tls.Conn).Handshake() == nil {
+			shaken.Add(1)
 		}
 	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	t.Cleanup(func() { l.Close(); wait() })
 	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
 	addr := netip.MustParseAddrPort("127.0.0.1:5060") // nobody is asked there
 	cfg := quick(addr)

@@ -25,9 +25,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"sipward/policy/ban"
 	"sipward/policy/event"
@@ -88,7 +90,8 @@ const (
 	readTimeout  = 5 * time.Second // of the whole request
 	writeTimeout = 30 * time.Second
 	idleTimeout  = time.Minute
-	endTimeout   = 2 * time.Second // to finish what is being answered at the end
+	peerTimeout  = 20 * time.Second // of a client that acknowledges nothing
+	endTimeout   = 2 * time.Second  // to finish what is being answered at the end
 	maxBody      = 64 << 10
 	maxHeader    = 16 << 10
 )
@@ -136,7 +139,7 @@ func (s *Server) listenTCP(a netip.AddrPort) (net.Listener, error) {
 	if !encrypted && !a.Addr().IsLoopback() {
 		return nil, fmt.Errorf("%s can be reached from other machines, and there is no control.certificate", a)
 	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+	l, err := (&net.ListenConfig{Control: abandon}).Listen(context.Background(), "tcp", a.String())
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +156,18 @@ func (s *Server) listenTCP(a netip.AddrPort) (net.Listener, error) {
 			return nil, errors.New("admin: there is no certificate any more")
 		},
 	}), nil
+}
+
+// abandon sets how long what a client does not acknowledge, or leaves no room for, is kept
+// for it; connections inherit it from their listener (tcp(7), TCP_USER_TIMEOUT). A client that
+// vanished would otherwise keep its stream of events until the kernel has no more attempts
+// left, a quarter of an hour later.
+func abandon(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(peerTimeout.Milliseconds()))
+	})
+	return errors.Join(err, failed)
 }
 
 // SetAccess replaces who may come in over TCP. Sessions of tokens that are no longer known

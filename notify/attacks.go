@@ -31,7 +31,8 @@ type key struct {
 	account string
 }
 
-// attack is one that goes on. It is stored as JSON.
+// attack is one that goes on. It is stored as JSON. How long ago something was is told by the
+// monotonic readings of its times, because the clock may be set.
 type attack struct {
 	Topic    string
 	Prefix   netip.Prefix

@@ -13,8 +13,8 @@ import (
 
 // occurrence is one thing that happened, from wherever it was heard of.
 type occurrence struct {
-	time     time.Time
-	topic    string // what an attack is told apart by, beside its source: a reason, or else a kind
+	time     time.Time // when it was heard of, with a monotonic reading
+	topic    string    // what an attack is told apart by, beside its source: a reason, or else a kind
 	kind     string
 	reason   string
 	severity Severity
@@ -41,9 +41,9 @@ func severityOf(k policy.NoticeKind, quiet bool) Severity {
 	return Warning
 }
 
-func ofNotice(x *policy.Notice) occurrence {
+func ofNotice(x *policy.Notice, now time.Time) occurrence {
 	o := occurrence{
-		time: time.Unix(0, x.Time), kind: x.Kind.String(), reason: x.Reason.String(),
+		time: now, kind: x.Kind.String(), reason: x.Reason.String(),
 		severity: severityOf(x.Kind, x.Quiet), addr: x.Source, account: x.Account, text: x.Text, commands: x.Commands,
 	}
 	o.topic = o.reason

@@ -234,7 +234,7 @@ func (n *Notifier) save(now bool) {
 // counted. Notices of bans are passed over, because Change tells of them.
 func (n *Notifier) Notice(x policy.Notice) {
 	if x.Kind != policy.NoticeBan {
-		n.put(ofNotice(&x))
+		n.put(ofNotice(&x, time.Now()))
 	}
 }
 
@@ -255,10 +255,10 @@ func (n *Notifier) put(o occurrence) {
 
 // Count notes messages of a source that were not let through: they count for its
 // attacks, and show that these go on. It is not for the packet path.
-func (n *Notifier) Count(source netip.Addr, messages uint64, now time.Time) {
+func (n *Notifier) Count(source netip.Addr, messages uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.attacks.count(source, messages, now)
+	n.attacks.count(source, messages, time.Now())
 }
 
 // Wanted says whether there is a channel at all.

@@ -46,7 +46,7 @@ func TestOneAttackIsTwoMessages(t *testing.T) {
 	const each = 50_000
 	for range each {
 		n.Notice(notice(policy.NoticeSpared, policy.ReasonRegister, a))
-		n.Count(a, 1, time.Now())
+		n.Count(a, 1)
 	}
 	t.Logf("%d events took %v", 2*each, time.Since(began))
 	r.await(2)
@@ -161,7 +161,7 @@ func TestRepeat(t *testing.T) {
 	n := start(t, t.TempDir(), s)
 	n.Notice(inviteNotice(addr(1)))
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		n.Count(addr(1), 1, time.Now()) // it goes on
+		n.Count(addr(1), 1) // it goes on
 	}
 	poll(t, func() error {
 		if p := phases(r.events()); p[notify.PhaseBegin] != 1 || p[notify.PhaseUpdate] < 2 || p[notify.PhaseEnd] != 1 {

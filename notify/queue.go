@@ -76,7 +76,7 @@ func (q *queue) same(c Channel, s *Settings) bool {
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.spool.open(); err != nil {
+	if err := q.spool.open(time.Now()); err != nil {
 		q.spool.err = err
 		q.cfg.Log.Warn("what waits to be told cannot be read or stored", "channel", q.channel.Name, "err", err)
 	}

@@ -32,8 +32,8 @@ type spool struct {
 }
 
 type entry struct {
-	name  string // of its file
-	added time.Time
+	name  string    // of its file
+	added time.Time // with a monotonic reading
 	event Event
 }
 
@@ -41,7 +41,7 @@ const suffix = ".json"
 
 // open reads what the last one has left, beside what has been put already. What cannot
 // be understood is put aside, with a name of its own.
-func (s *spool) open() error {
+func (s *spool) open(now time.Time) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
@@ -60,29 +60,30 @@ func (s *spool) open() error {
 		if slices.ContainsFunc(s.waiting, func(o entry) bool { return o.name == e.name }) {
 			continue
 		}
-		if err := readEntry(path, &e); err != nil {
+		nanos, err := readEntry(path, &e)
+		if err != nil {
 			bad = append(bad, fmt.Errorf("%s, put aside: %w", path, errors.Join(err, os.Rename(path, path+".bad"))))
 			continue
 		}
+		e.added = ofNow(time.Unix(0, nanos), now)
 		s.waiting = append(s.waiting, e)
-		s.last = max(s.last, e.added.UnixNano())
+		s.last = max(s.last, nanos)
 	}
 	slices.SortFunc(s.waiting, func(a, b entry) int { return strings.Compare(a.name, b.name) }) // which is that of time
 	s.shrink()
 	return errors.Join(bad...)
 }
 
-func readEntry(path string, e *entry) error {
+// readEntry reads an event, and from the name of its file when it was added.
+func readEntry(path string, e *entry) (nanos int64, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	var nanos int64
 	if _, err := fmt.Sscanf(e.name, "%020d-", &nanos); err != nil {
-		return err
+		return 0, err
 	}
-	e.added = time.Unix(0, nanos)
-	return json.Unmarshal(text, &e.event)
+	return nanos, json.Unmarshal(text, &e.event)
 }
 
 // put adds an event, unless it is there already.
@@ -91,7 +92,7 @@ func (s *spool) put(ev Event, now time.Time) {
 		return
 	}
 	s.last = max(s.last+1, now.UnixNano()) // names never repeat and never go back
-	e := entry{name: fmt.Sprintf("%020d-%s%s", s.last, ev.ID, suffix), added: time.Unix(0, s.last), event: ev}
+	e := entry{name: fmt.Sprintf("%020d-%s%s", s.last, ev.ID, suffix), added: now, event: ev}
 	text, err := json.Marshal(ev)
 	if err == nil {
 		err = writeFile(filepath.Join(s.dir, e.name), text)

@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// ofNow gives a stored time the monotonic reading of now, so that from here on it does not
+// matter when the clock is set. A time to come is of a clock that was wrong.
+func ofNow(stored, now time.Time) time.Time { return now.Add(-max(0, now.Sub(stored))) }
+
 // saveEvery is how often counts alone are stored.
 const saveEvery = 10 * time.Second
 
@@ -36,6 +40,7 @@ func loadAttacks(path string, now time.Time) (*attacks, error) {
 		if !a.Prefix.IsValid() {
 			k.account = a.Account
 		}
+		a.Began, a.Last, a.Updated = ofNow(a.Began, now), ofNow(a.Last, now), ofNow(a.Updated, now)
 		s.open[k] = a
 		for p := range a.Sources {
 			s.bySource[p] = append(s.bySource[p], a)

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -64,6 +65,12 @@ func Sources(q *Query, n int) (any, error) {
 		}
 	}
 	return t, nil
+}
+
+// Step does what is to be done at a time for the one schedule of a Scheduler that does not run,
+// and returns when there is more.
+func (s *Scheduler) Step(ctx context.Context, now time.Time) time.Time {
+	return s.step(ctx, s.plans[0], now)
 }
 
 // Next returns the first time of a schedule after t.

@@ -1,6 +1,9 @@
 package report_test
 
 import (
+	"context"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata" // Berlin and Beirut put their clocks forward, the latter at midnight
@@ -80,4 +83,50 @@ func TestScheduleEachDateOnce(t *testing.T) {
 			at = next
 		}
 	})
+}
+
+// posted remembers the subjects of mails.
+type posted []string
+
+func (p *posted) Mail(_ context.Context, _, subject, _, _ string, _ []byte) error {
+	*p = append(*p, subject)
+	return nil
+}
+
+// TestScheduleClockSetBack: what a clock that was wrong made of the dates keeps no report from
+// being mailed at its time by the right one, and none is mailed twice because the clock was set
+// back a little.
+func TestScheduleClockSetBack(t *testing.T) {
+	j := open(t, report.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
+	var mails posted
+	s := report.NewScheduler(j, &mails, []report.Schedule{{At: 7 * 60, Channel: "ops"}})
+	step := func(when string, want int) {
+		t.Helper()
+		now, err := time.ParseInLocation(time.DateTime, when, time.Local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next := s.Step(t.Context(), now); next.Sub(now) > 25*time.Hour {
+			t.Errorf("at %s: more is done at %s", when, next)
+		}
+		if len(mails) != want {
+			t.Fatalf("at %s: %d mails, want %d: %q", when, len(mails), want, mails)
+		}
+	}
+	step("2026-03-10 06:00:00", 0)
+	step("2026-03-10 07:00:02", 1)
+	step("2026-03-10 06:59:58", 1) // set back by some seconds
+	step("2026-03-10 07:00:02", 1)
+	step("2031-03-10 08:00:00", 2) // far ahead
+	step("2026-03-10 08:00:00", 2) // and right again
+	step("2026-03-11 06:59:00", 2)
+	step("2026-03-11 07:00:02", 3)
+	if want := " daily report of 2026-03-11 07:00"; !strings.HasSuffix(mails[2], want) {
+		t.Errorf("%q, want one that ends with %q", mails[2], want)
+	}
+	// One that starts with a clock that was set back by some seconds does not mail it again.
+	s = report.NewScheduler(j, &mails, []report.Schedule{{At: 7 * 60, Channel: "ops"}})
+	step("2026-03-11 06:59:58", 3)
+	step("2026-03-11 07:00:02", 3)
+	step("2026-03-12 07:00:02", 4)
 }

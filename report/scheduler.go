@@ -137,6 +137,10 @@ func (s *Scheduler) step(ctx context.Context, p *plan, now time.Time) time.Time 
 			return now.Add(lookEvery)
 		}
 	}
+	if p.done.After(p.next(now)) { // by a clock that was wrong: nothing is to wait until it is so late again
+		p.done = now
+		s.remember(p)
+	}
 	if p.due.IsZero() {
 		next := p.next(p.done.In(now.Location()))
 		for ; !next.Add(settle).After(now); next = p.next(next) {
@@ -211,8 +215,7 @@ func (s *Scheduler) recall(p *plan, now time.Time) error {
 		return err
 	}
 	p.note(func(st *ScheduleStatus) { st.Last, st.Error = mailed, "" })
-	// A time to come is of a clock that was wrong.
-	if p.done = done; done.IsZero() || done.After(now) {
+	if p.done = done; done.IsZero() {
 		p.done = now
 		s.remember(p)
 	}

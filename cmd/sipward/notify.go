@@ -185,7 +185,7 @@ func (e *edge) countStopped(ctx context.Context, events *event.Bus) error {
 				again = false
 			case ev := <-c:
 				if ev.Direction == event.FromOutside && (ev.Verdict == policy.Drop || ev.Verdict == policy.Reject) {
-					e.notifier.Count(ev.Source.Addr(), 1, time.Unix(0, ev.Time))
+					e.notifier.Count(ev.Source.Addr(), 1)
 				}
 			}
 		}

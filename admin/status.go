@@ -280,4 +280,6 @@ type DNSUpstream struct {
 type Reloaded struct {
 	Changed []string `json:"changed"` // now in force
 	Restart []string `json:"restart"` // takes effect at the next start
+	// Warnings say what is in force and hardly meant.
+	Warnings []string `json:"warnings,omitempty"`
 }

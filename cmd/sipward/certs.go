@@ -168,16 +168,7 @@ func (e *edge) openCertificates() error {
 	}
 	e.store = certs.NewStore(e.config.certs, e.acme)
 	e.carriers.Store(e.config.carriers)
-	e.warnOfCertificates(e.config)
 	return nil
-}
-
-// warnOfCertificates logs what is wrong with the certificates of a configuration that comes
-// into force.
-func (e *edge) warnOfCertificates(c *configuration) {
-	for _, w := range certificateWarnings(c, time.Now()) {
-		e.log.Warn(w.Error())
-	}
 }
 
 // closeACME ends what newACME has begun, where runACME was not reached.

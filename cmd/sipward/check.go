@@ -87,8 +87,8 @@ func newCheck() *cobra.Command {
 			for _, name := range c.conf.TLS.ACME.Domains {
 				fmt.Fprintf(out, "tls      acme: %s from %s\n", name, c.conf.TLS.ACME.Directory)
 			}
-			for _, w := range certificateWarnings(c, time.Now()) {
-				fmt.Fprintf(out, "WARNING  %s\n", safe(w.Error()))
+			for _, w := range warnings(c, time.Now()) {
+				fmt.Fprintf(out, "WARNING  %s\n", safe(w))
 			}
 			fmt.Fprintf(out, "lists    %d allowed, %d denied, %d trunks\n", c.allow.Len(), c.deny.Len(), c.trunks.Len())
 			for _, g := range guardStatus(c.conf, nil, nil, nil) {

@@ -239,6 +239,9 @@ When something in them is wrong, the command says what and sipward goes on as it
 			for _, c := range r.Restart {
 				fmt.Fprintln(out, "changes at the next restart:", c)
 			}
+			for _, w := range r.Warnings {
+				fmt.Fprintln(out, "WARNING:", safe(w))
+			}
 			_, err = fmt.Fprintln(out, "Reloaded.")
 			return err
 		},

@@ -98,7 +98,10 @@ func (e *edge) checkEntry(list admin.List, p netip.Prefix, force bool) ([]string
 		return append(notes, more...), err
 	}
 	if p.Bits() == 0 {
-		return nil, refused("%s is everybody, which would switch the protection off; allow the prefixes that you trust", p)
+		return nil, refused("%s", allowsEverybody(p))
+	}
+	if text := tooWide(p, allowedMay); text != "" {
+		notes = append(notes, text)
 	}
 	if x, ok := e.lists.deny.Lookup(p.Addr()); ok {
 		notes = append(notes, fmt.Sprintf("%s stays on the deny list (%s), but the allow list beats it", show(x.Prefix), x.Origin))

@@ -33,6 +33,11 @@ type lists struct {
 // loadLists reads every list file; all that is wrong is reported at once.
 func loadLists(c *conf.Config) (lists, error) {
 	allow, err1 := listOf(c.Lists.Allow, c.Lists.AllowFiles)
+	for _, x := range allow.Entries() { // of those in the configuration conf has said it
+		if x.Prefix.Bits() == 0 {
+			err1 = errors.Join(err1, fmt.Errorf("%s: %s", x.Origin, allowsEverybody(x.Prefix)))
+		}
+	}
 	deny, err2 := listOf(c.Lists.Deny, c.Lists.DenyFiles)
 	trunks, _ := listOf(c.Trunks, nil)
 	var hosts []netip.Prefix
@@ -46,10 +51,7 @@ func loadLists(c *conf.Config) (lists, error) {
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
-	var entries []iplist.Entry
-	for _, p := range prefixes {
-		entries = append(entries, iplist.Entry{Prefix: p, Origin: originConfig})
-	}
+	entries := entriesOf(prefixes)
 	var errs []error
 	for _, f := range files {
 		more, err := iplist.ReadFile(f)
@@ -57,6 +59,19 @@ func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
 		entries = append(entries, more...)
 	}
 	return iplist.New(entries), errors.Join(errs...)
+}
+
+func entriesOf(prefixes []netip.Prefix) []iplist.Entry {
+	var entries []iplist.Entry
+	for _, p := range prefixes {
+		entries = append(entries, iplist.Entry{Prefix: p, Origin: originConfig})
+	}
+	return entries
+}
+
+// allowsEverybody says what is wrong with an allow list that has such a prefix.
+func allowsEverybody(p netip.Prefix) string {
+	return fmt.Sprintf("%s is everybody, which would switch the protection off; allow the prefixes that you trust", p)
 }
 
 // withCommands adds the entries that were made by command.
@@ -211,6 +226,6 @@ func (e *edge) reloadFiles(now map[string]stamp) {
 		e.log.Error("the PBXes stay as they were", "err", err)
 	}
 	e.apply(&next)
-	e.warnOfCertificates(&next)
+	e.warn(&next)
 	e.log.Info("files have changed and are in force", "allow", e.lists.allow.Len(), "deny", e.lists.deny.Len())
 }

@@ -155,6 +155,7 @@ func (e *edge) build(events *event.Bus) error {
 	if err = e.openCertificates(); err != nil {
 		return err
 	}
+	e.warn(c)
 	if e.pool, err = upstream.New(poolConfig(c, e.store, log)); err != nil {
 		return err
 	}
@@ -332,7 +333,7 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 		e.level.Set(next.conf.Log.Level)
 	}
 	e.apply(next)
-	e.warnOfCertificates(next)
+	done.Warnings = e.warn(next)
 	e.mirror.setLimit(next.conf.Overload)
 	e.log.Info("reloaded", "changed", done.Changed, "restart", done.Restart)
 	return done, nil

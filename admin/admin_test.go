@@ -88,6 +88,10 @@ func (b *backend) Ban(q admin.BanRequest, by admin.Caller) (admin.Banned, error)
 	return admin.Banned{Ban: admin.Ban{Comment: q.Reason}}, b.note(by, "ban", q.Address, q.For)
 }
 
+func (b *backend) Quarantines() ([]admin.Quarantine, error) {
+	return []admin.Quarantine{{Account: "1001@example.com"}}, b.note(admin.Caller{}, "quarantines")
+}
+
 func (b *backend) Unban(address string) (admin.Unbanned, error) {
 	return admin.Unbanned{Forgotten: 3}, b.note(admin.Caller{}, "unban", address)
 }
@@ -204,8 +208,10 @@ func TestEveryPath(t *testing.T) {
 		{"POST", "/v1/reload", "", "reload", `"changed":["x"]`},
 		{"GET", "/v1/lists/allow", "", "entries allow", `"origin":"allow"`},
 		{"GET", "/v1/lists/deny", "", "entries deny", `"origin":"deny"`},
-		{"GET", "/v1/lists/bans", "", "bans {Limit:0 Latest:false After: Match:}", `"prefix":"192.0.2.1/32"`},
-		{"GET", "/v1/lists/bans?limit=20&order=latest&cursor=9_2001:db8::%2F64&match=rude", "", "bans {Limit:20 Latest:true After:9_2001:db8::/64 Match:rude}", `"total":2`},
+		{"GET", "/v1/lists/bans", "", "bans {Limit:0 Latest:false After: Match: Prefix:invalid Prefix Reasons:[]}", `"prefix":"192.0.2.1/32"`},
+		{"GET", "/v1/lists/bans?limit=20&order=latest&cursor=9_2001:db8::%2F64&match=rude", "", "bans {Limit:20 Latest:true After:9_2001:db8::/64 Match:rude Prefix:invalid Prefix Reasons:[]}", `"total":2`},
+		{"GET", "/v1/lists/bans?prefix=192.0.2.0/24&reason=register,ban", "", "bans {Limit:0 Latest:false After: Match: Prefix:192.0.2.0/24 Reasons:[register ban]}", `"total":2`},
+		{"GET", "/v1/lists/quarantines", "", "quarantines", `"account":"1001@example.com"`},
 		{"POST", "/v1/report?by=reason&last=1h&channel=ops", "", "report --mail ops reason", `"to":"ops@example.com"`},
 		{"POST", "/v1/ban", `{"address":"192.0.2.1","for":"1h","reason":"why"}`, "ban 192.0.2.1 1h", `"comment":"why"`},
 		{"DELETE", "/v1/ban?address=192.0.2.0%2F24", "", "unban 192.0.2.0/24", `"forgotten":3`},
@@ -339,7 +345,7 @@ func TestClient(t *testing.T) {
 	if l, err := c.Entries(ctx, admin.Deny); err != nil || len(l) != 1 || l[0].Origin != "deny" {
 		t.Errorf("entries %+v, %v", l, err)
 	}
-	if l, err := c.Bans(ctx); err != nil || len(l) != 2 || l[0].Kind != "manual" || b.last() != "bans {Limit:5000 Latest:false After:7_192.0.2.1/32 Match:}" {
+	if l, err := c.Bans(ctx, admin.BanQuery{}); err != nil || len(l) != 2 || l[0].Kind != "manual" || b.last() != "bans {Limit:5000 Latest:false After:7_192.0.2.1/32 Match: Prefix:invalid Prefix Reasons:[]}" {
 		t.Errorf("bans %+v, %v", l, err)
 	}
 	if u, err := c.Unban(ctx, "2001:db8::/64"); err != nil || u.Forgotten != 3 || b.last() != "unban 2001:db8::/64" {

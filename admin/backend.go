@@ -29,6 +29,10 @@ type Backend interface {
 	Ban(BanRequest, Caller) (Banned, error)
 	Unban(address string) (Unbanned, error)
 
+	// Quarantines returns the accounts that are shut out from a source in good standing,
+	// those that end first in front.
+	Quarantines() ([]Quarantine, error)
+
 	// Entries returns a list in the order of its prefixes.
 	Entries(List) ([]Entry, error)
 	AddEntry(List, EntryRequest, Caller) (EntryChange, error)

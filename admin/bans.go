@@ -5,8 +5,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"sipward/policy"
+	"sipward/policy/iplist"
 )
 
 // MaxBans is the most bans that a page can have.
@@ -23,6 +27,10 @@ type BanQuery struct {
 	// Match asks for those whose prefix, kind, reason, guard or comment has this text in it,
 	// without regard to case, or, if it is an address, that keep this address out. Empty: all.
 	Match string
+	// Prefix asks for those that have an address in common with it; zero: all.
+	Prefix netip.Prefix
+	// Reasons asks for those for one of these reasons, words of policy.Reason; none: all.
+	Reasons []string
 }
 
 // BanCursor is a place in the order of bans: by their begin, then by their prefix.
@@ -65,6 +73,8 @@ const (
 	paramCursor = "cursor"
 	paramOrder  = "order"
 	paramMatch  = "match"
+	paramPrefix = "prefix"
+	paramReason = "reason"
 
 	orderLatest = "latest"
 	orderOldest = "oldest"
@@ -84,6 +94,12 @@ func (q *BanQuery) values() url.Values {
 	}
 	if q.Match != "" {
 		v.Set(paramMatch, q.Match)
+	}
+	if q.Prefix.IsValid() {
+		v.Set(paramPrefix, q.Prefix.String())
+	}
+	if len(q.Reasons) > 0 {
+		v.Set(paramReason, strings.Join(q.Reasons, ","))
 	}
 	return v
 }
@@ -116,8 +132,19 @@ func parseBanQuery(v url.Values) (q BanQuery, err error) {
 			q.Latest = text == orderLatest
 		case paramMatch:
 			q.Match = text
+		case paramPrefix:
+			if q.Prefix, err = iplist.ParsePrefix(text); err != nil {
+				return wrong("prefix: %v", err)
+			}
+		case paramReason:
+			for word := range strings.SplitSeq(text, ",") {
+				if !slices.Contains(policy.ReasonWords(), word) {
+					return wrong("reason: there is no reason %.40q; write a word that sipward list bans --json shows, such as register or scanner", word)
+				}
+				q.Reasons = append(q.Reasons, word)
+			}
 		default:
-			return wrong("there is no parameter %.40q here; there are limit, cursor, order and match", name)
+			return wrong("there is no parameter %.40q here; there are limit, cursor, order, match, prefix and reason", name)
 		}
 	}
 	return q, nil
@@ -129,4 +156,14 @@ func (s *Server) bans(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.cfg.Backend.Bans(q)
+}
+
+// quarantineList keeps room beside the list for what may be added later.
+type quarantineList struct {
+	Quarantines []Quarantine `json:"quarantines"`
+}
+
+func (s *Server) quarantines(*http.Request) (any, error) {
+	all, err := s.cfg.Backend.Quarantines()
+	return quarantineList{all}, err
 }

@@ -63,10 +63,11 @@ func (c *Client) BanPage(ctx context.Context, q BanQuery) (BanPage, error) {
 	return p, c.do(ctx, http.MethodGet, "/v1/lists/bans?"+q.values().Encode(), nil, &p)
 }
 
-// Bans asks for all bans in force, the latest last, page by page. One that is renewed
+// Bans asks for all bans in force that a question is about, page by page. One that is renewed
 // meanwhile may be there twice.
-func (c *Client) Bans(ctx context.Context) ([]Ban, error) {
-	all, q := []Ban{}, BanQuery{Limit: MaxBans}
+func (c *Client) Bans(ctx context.Context, q BanQuery) ([]Ban, error) {
+	all := []Ban{}
+	q.Limit = MaxBans
 	for {
 		p, err := c.BanPage(ctx, q)
 		if err != nil {
@@ -80,6 +81,13 @@ func (c *Client) Bans(ctx context.Context) ([]Ban, error) {
 			return nil, fmt.Errorf("read sipward's answer: %w", err)
 		}
 	}
+}
+
+// Quarantines asks for the accounts that are shut out from a source in good standing.
+func (c *Client) Quarantines(ctx context.Context) ([]Quarantine, error) {
+	var l quarantineList
+	err := c.do(ctx, http.MethodGet, "/v1/lists/quarantines", nil, &l)
+	return l.Quarantines, err
 }
 
 // Ban bans an address or prefix.

@@ -64,9 +64,10 @@ type GuardCount struct {
 
 // Quarantine is an account that is shut out from a source.
 type Quarantine struct {
-	Account string    `json:"account"`
-	Since   time.Time `json:"since"`
-	Until   time.Time `json:"until"`
+	Source  netip.Prefix `json:"source"`
+	Account string       `json:"account"`
+	Since   time.Time    `json:"since"`
+	Until   time.Time    `json:"until"`
 }
 
 // Message is one message that counted against a source.

@@ -29,15 +29,16 @@ type call func(r *http.Request) (any, error)
 // calls returns the whole API: paths, and what each method does there.
 func (s *Server) calls() map[string]map[string]route {
 	return map[string]map[string]route{
-		"/v1/status":      {http.MethodGet: s.get(s.status)},
-		"/v1/reload":      {http.MethodPost: s.change("reload", s.reload)},
-		"/v1/lists/allow": {http.MethodGet: s.get(s.entries(Allow))},
-		"/v1/lists/deny":  {http.MethodGet: s.get(s.entries(Deny))},
-		"/v1/lists/bans":  {http.MethodGet: s.get(s.bans)},
-		"/v1/ban":         {http.MethodPost: s.change("ban", s.ban), http.MethodDelete: s.change("unban", s.unban)},
-		"/v1/allow":       {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
-		"/v1/deny":        {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
-		"/v1/explain":     {http.MethodGet: s.get(s.explain)},
+		"/v1/status":            {http.MethodGet: s.get(s.status)},
+		"/v1/reload":            {http.MethodPost: s.change("reload", s.reload)},
+		"/v1/lists/allow":       {http.MethodGet: s.get(s.entries(Allow))},
+		"/v1/lists/deny":        {http.MethodGet: s.get(s.entries(Deny))},
+		"/v1/lists/bans":        {http.MethodGet: s.get(s.bans)},
+		"/v1/lists/quarantines": {http.MethodGet: s.get(s.quarantines)},
+		"/v1/ban":               {http.MethodPost: s.change("ban", s.ban), http.MethodDelete: s.change("unban", s.unban)},
+		"/v1/allow":             {http.MethodPost: s.change("allow", s.add(Allow)), http.MethodDelete: s.change("allow --remove", s.remove(Allow))},
+		"/v1/deny":              {http.MethodPost: s.change("deny", s.add(Deny)), http.MethodDelete: s.change("deny --remove", s.remove(Deny))},
+		"/v1/explain":           {http.MethodGet: s.get(s.explain)},
 
 		"/v1/notify":      {http.MethodGet: s.get(s.notifications)},
 		"/v1/notify/test": {http.MethodPost: s.change("notify test", s.testNotification)},

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the schemas of openapi.yaml inste
 
 // described are the types that requests and answers have.
 var described = []any{
-	Status{}, Reloaded{}, entryList{}, BanPage{}, BanRequest{}, Banned{}, Unbanned{}, EntryRequest{}, EntryChange{},
+	Status{}, Reloaded{}, entryList{}, quarantineList{}, BanPage{}, BanRequest{}, Banned{}, Unbanned{}, EntryRequest{}, EntryChange{},
 	Explanation{}, TestRequest{}, SessionStatus{}, Event{}, BanChange{}, Lost{}, failure{},
 	kernel.Status{}, notify.Status{}, notify.Tested{}, report.Report{}, Mailed{},
 }

@@ -178,6 +178,15 @@ var reasons = [NumReasons]struct{ name, explain string }{
 	ReasonShutdown:       {"shutdown", "sipward was shutting down."},
 }
 
+// ReasonWords returns the words of all reasons.
+func ReasonWords() []string {
+	all := make([]string, NumReasons)
+	for r := range all {
+		all[r] = reasons[r].name
+	}
+	return all
+}
+
 // String returns the stable word of the reason.
 func (r Reason) String() string {
 	if int(r) < len(reasons) {

@@ -95,7 +95,7 @@ func ParseQuery(values url.Values, now time.Time) (Query, error) {
 		return all
 	}
 	q.By = list("by", Dimensions())
-	q.Accounts, q.Guards, q.Reasons = list("account", nil), list("guard", guardWords()), list("reason", reasonWords())
+	q.Accounts, q.Guards, q.Reasons = list("account", nil), list("guard", guardWords()), list("reason", policy.ReasonWords())
 	q.Methods, q.Actions, q.Nodes = list("method", nil), list("action", Actions()), list("node", nil)
 	q.Protocols = list("protocol", []string{event.SIP.String(), event.TFTP.String(), event.DNS.String()})
 	q.Directions = list("direction", []string{event.FromOutside.String(), event.FromPBX.String()})
@@ -155,14 +155,6 @@ func (q *Query) parseRest(values url.Values) error {
 
 func isTime(dimension string) bool {
 	return slices.Contains([]string{ByTime, ByMinute, ByHour, ByDay}, dimension)
-}
-
-func reasonWords() []string {
-	var all []string
-	for r := range policy.NumReasons {
-		all = append(all, policy.Reason(r).String())
-	}
-	return all
 }
 
 // guardWords returns the names of the guards, and what bans by command have instead.

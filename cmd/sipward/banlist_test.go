@@ -115,8 +115,8 @@ func BenchmarkBanPage(b *testing.B) {
 	}
 }
 
-// store puts bans where a sipward that is yet to be started finds them.
-func (r *running) store(records []ban.Record) {
+// store puts bans and quarantines where a sipward that is yet to be started finds them.
+func (r *running) store(records []ban.Record, quarantines ...ban.Quarantine) {
 	r.t.Helper()
 	c, err := loadConfiguration(r.config)
 	if err != nil {
@@ -128,6 +128,9 @@ func (r *running) store(records []ban.Record) {
 	}
 	defer s.Close()
 	s.bans.Merge(records, time.Now().UnixNano())
+	for _, q := range quarantines {
+		s.quarantines.Add(q)
+	}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	cancel()
 	if err := s.bans.Run(ctx); err != nil { // it writes what waits

@@ -16,10 +16,26 @@ func (e *edge) Bans(q admin.BanQuery) (admin.BanPage, error) {
 	return banPage(e.state.bans, &q, time.Now().UnixNano()), nil
 }
 
+// Quarantines implements admin.Backend.
+func (e *edge) Quarantines() ([]admin.Quarantine, error) {
+	all := []admin.Quarantine{}
+	for _, q := range e.engine.Quarantines(time.Now().UnixNano()) {
+		all = append(all, quarantineOf(&q))
+	}
+	return all, nil
+}
+
+func quarantineOf(q *ban.Quarantine) admin.Quarantine {
+	return admin.Quarantine{Source: q.Source, Account: q.Account, Since: time.Unix(0, q.Since), Until: time.Unix(0, q.Until)}
+}
+
 // banPage looks at all bans and keeps those of the page, so that what it sorts and copies is
 // as large as the page, and not as the table.
 func banPage(bans *ban.Table, q *admin.BanQuery, now int64) admin.BanPage {
-	fits := matcher(q.Match)
+	matches := matcher(q.Match)
+	fits := func(r *ban.Record) bool {
+		return (!q.Prefix.IsValid() || q.Prefix.Overlaps(r.Prefix)) && (len(q.Reasons) == 0 || slices.Contains(q.Reasons, r.Reason)) && matches(r)
+	}
 	order := banOrder
 	if q.Latest {
 		order = func(a, b *ban.Record) int { return banOrder(b, a) }

@@ -75,7 +75,7 @@ func describe(x *admin.Explanation, known *policy.Explanation) {
 		})
 	}
 	for _, q := range known.Quarantines {
-		x.Quarantines = append(x.Quarantines, admin.Quarantine{Account: q.Account, Since: time.Unix(0, q.Since), Until: time.Unix(0, q.Until)})
+		x.Quarantines = append(x.Quarantines, quarantineOf(&q))
 	}
 	shown := map[time.Time]bool{}
 	for _, b := range x.Bans {

@@ -269,7 +269,7 @@ func TestBanAtTheGate(t *testing.T) {
 
 func mustBans(t *testing.T, r *running) []admin.Ban {
 	t.Helper()
-	bans, err := admin.NewClient(r.socket).Bans(t.Context())
+	bans, err := admin.NewClient(r.socket).Bans(t.Context(), admin.BanQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

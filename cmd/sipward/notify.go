@@ -87,16 +87,13 @@ func secretFiles(c *conf.Config) []string {
 
 // checkReasons finds words in rules that would never fit.
 func checkReasons(rules []conf.NotifyRule) error {
-	known := map[string]bool{"unban": true}
-	for r := range policy.NumReasons {
-		known[policy.Reason(r).String()] = true
-	}
+	known := append(policy.ReasonWords(), "unban")
 	for k := policy.NoticeKind(0); k.String() != "unknown"; k++ {
-		known[k.String()] = true
+		known = append(known, k.String())
 	}
 	for i, r := range rules {
 		for _, word := range r.Reasons {
-			if !known[word] {
+			if !slices.Contains(known, word) {
 				return fmt.Errorf("notify.rules[%d].reasons: there is no reason %q; docs/notifications.md lists them", i, word)
 			}
 		}

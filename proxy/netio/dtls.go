@@ -36,7 +36,7 @@ type DTLS struct {
 	udp      *UDP
 	conns    *TCP // without listeners: the associations
 	buffers  bufferPool
-	cookieAt uintptr
+	layout   layout
 	counters dtlsCounters
 }
 
@@ -63,7 +63,7 @@ type dtlsCounters struct {
 func ListenDTLS(cfg DTLSConfig, addrs []netip.AddrPort) (*DTLS, error) {
 	d := &DTLS{cfg: cfg, buffers: newBufferPool(maxRecord)}
 	var err error
-	if d.cookieAt, err = cookieOffset(); err != nil {
+	if d.layout, err = findLayout(); err != nil {
 		return nil, err
 	}
 	if d.conns, err = ListenTCP(cfg.Conns, nil); err != nil {

@@ -49,6 +49,15 @@ type wire struct {
 	alter func(b []byte) []byte
 	// before is called before a datagram is read; may be nil.
 	before func(p []byte)
+	// kept says that the socket outlives the association.
+	kept bool
+}
+
+func (w *wire) Close() error {
+	if w.kept {
+		return nil
+	}
+	return w.UDPConn.Close()
 }
 
 func newWire(t testing.TB, from string, to netip.AddrPort) *wire {

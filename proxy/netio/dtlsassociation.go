@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -51,9 +52,12 @@ type association struct {
 	delta  uint64          // what our sequence numbers in the clear are moved by
 	dtls   *dtls.Conn
 
+	shaking     context.Context // bounds the handshake
+	turn        atomic.Bool     // it has one of the turns of handshakes
+	finishing   atomic.Bool     // our Finished is on its way
 	established atomic.Bool
-	endTurn     func() // of computing a handshake; may be called again
-	plain       int    // what of plainBudget is used; the listener's
+	shaken      chan struct{} // closed when the handshake is over
+	plain       int           // what of plainBudget is used; the listener's
 
 	inbox    chan inboxItem
 	deadline *deadline.Deadline
@@ -70,30 +74,42 @@ type inboxItem struct {
 
 var _ net.PacketConn = (*association)(nil)
 
-// cookieOffset finds where pion/dtls keeps the cookie that it expects. It makes one
-// up for each connection and keeps the connection until it comes back, which is just
-// what must not be: so we make our own, check them before there is a connection, and
-// tell it then what to expect. It has no option for that.
-func cookieOffset() (uintptr, error) {
-	state, ok := reflect.TypeFor[dtls.Conn]().FieldByName("state")
-	if ok && state.Type.Kind() == reflect.Struct {
+// layout is where pion/dtls keeps things for which it has no options.
+//
+// It makes up a cookie for each connection and keeps the connection until it comes back,
+// which is just what must not be: so we make our own, check them before there is a
+// connection, and tell it then what to expect.
+//
+// When the other side has ended an association, its Read chooses at random between that
+// and the last record before it, which is then lost: a BYE, say. So we look.
+type layout struct {
+	cookie   uintptr // []byte: what it expects
+	received uintptr // chan any: a record that nobody has read, or an error
+}
+
+func findLayout() (l layout, err error) {
+	state, ok1 := reflect.TypeFor[dtls.Conn]().FieldByName("state")
+	received, ok2 := reflect.TypeFor[dtls.Conn]().FieldByName("decrypted")
+	if ok1 && ok2 && state.Type.Kind() == reflect.Struct && received.Type == reflect.TypeFor[chan any]() {
 		cookie, ok := state.Type.FieldByName("cookie")
 		if ok && cookie.Type == reflect.TypeFor[[]byte]() {
-			return state.Offset + cookie.Offset, nil
+			return layout{cookie: state.Offset + cookie.Offset, received: received.Offset}, nil
 		}
 	}
-	return 0, errors.New("listen dtls: this version of pion/dtls keeps its cookies elsewhere")
+	return l, errors.New("listen dtls: this version of pion/dtls keeps its cookies or its records elsewhere")
+}
+
+// unread is what pion/dtls has received and nobody has read. It closes it when it reads no
+// more.
+func (a *association) unread() <-chan any {
+	return *(*chan any)(unsafe.Add(unsafe.Pointer(a.dtls), a.l.d.layout.received))
 }
 
 // take puts a datagram into the inbox. It is called by the listener only. What does
 // not fit is lost, as it would be in the socket's queue.
 func (a *association) take(b []byte, from netip.AddrPort) {
 	buf := a.room(len(b))
-	established := a.established.Load()
-	if !established {
-		a.l.d.conns.shaking.heard(a.c)
-	}
-	out, plain := appendRecords(buf.b[:0], b, established)
+	out, plain := appendRecords(buf.b[:0], b, a.established.Load())
 	a.plain += plain
 	if len(out) == 0 || plain > 0 && a.plain > plainBudget {
 		a.l.d.buffers.put(buf)
@@ -136,6 +152,9 @@ func (a *association) put(item inboxItem) {
 func (a *association) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
 	case item := <-a.inbox:
+		if a.finishing.Load() {
+			a.finish()
+		}
 		n := copy(b, item.buf.b[:item.n])
 		a.l.d.buffers.put(item.buf)
 		return n, peerAddr(item.from), nil
@@ -146,15 +165,49 @@ func (a *association) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
+// takeTurn waits until the handshake may compute its answer, in the goroutine that will.
+// What is sent next ends the turn.
+func (a *association) takeTurn() error {
+	select {
+	case a.l.d.conns.shaking.turns <- struct{}{}:
+		a.turn.Store(true)
+		return nil
+	case <-a.shaking.Done():
+		return context.Cause(a.shaking)
+	case <-a.closed:
+		return ErrClosed
+	}
+}
+
+func (a *association) endTurn() {
+	if a.turn.Swap(false) {
+		<-a.l.d.conns.shaking.turns
+		a.l.d.conns.shaking.heard(a.c)
+	}
+}
+
+// finish waits for the end of the handshake, once our last message of it has gone out: of
+// what follows that pion/dtls would keep one record until then, and drop the others.
+func (a *association) finish() {
+	select {
+	case <-a.shaken:
+	case <-a.closed:
+	case <-a.deadline.Done():
+	}
+}
+
 // WriteTo implements net.PacketConn. It never waits: what the socket does not take
 // is lost. The HelloVerifyRequest is not sent, because its answer is there already.
 func (a *association) WriteTo(b []byte, to net.Addr) (int, error) {
 	if isVerify(b) {
 		// We are in the goroutine that will compare the cookies.
-		*(*[]byte)(unsafe.Add(unsafe.Pointer(a.dtls), a.l.d.cookieAt)) = a.cookie
+		*(*[]byte)(unsafe.Add(unsafe.Pointer(a.dtls), a.l.d.layout.cookie)) = a.cookie
 		return len(b), nil
 	}
 	a.endTurn()
+	if b[0] == recordChangeCipher { // Finished follows
+		a.finishing.Store(true)
+	}
 	shiftSequence(b, a.delta)
 	// An error is counted, and may pass.
 	_ = a.l.d.udp.WriteTo(a.l.index, b, netip.AddrPort(to.(peerAddr)), a.key.local)

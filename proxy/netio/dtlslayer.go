@@ -6,8 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -52,7 +52,11 @@ func (l *dtlsListener) newConn(a *association, from netip.AddrPort) (*Conn, erro
 		dtls.WithClientAuth(dtls.ClientAuthType(cfg.ClientAuth)), // numbered as crypto/tls does
 		dtls.WithClientCAs(cfg.ClientCAs),
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
-			return certificateFor(l.d.cfg.TLS, hello)
+			cert, err := certificateFor(l.d.cfg.TLS, hello)
+			if err == nil {
+				err = a.takeTurn() // what costs is computed with it, until the answer is sent
+			}
+			return cert, err
 		}),
 		dtls.WithLoggerFactory(&logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}),
 	}
@@ -141,10 +145,8 @@ func (l *dtlsLayer) handshake() error {
 	l.c.in.heard = true
 	ctx, cancel := context.WithTimeout(l.c.t.done, l.c.t.cfg.HandshakeTimeout)
 	defer cancel()
-	// Most of the computing comes before we first send something.
-	turns := l.c.t.shaking.turns
-	turns <- struct{}{}
-	l.a.endTurn = sync.OnceFunc(func() { <-turns })
+	l.a.shaking = ctx
+	defer close(l.a.shaken)
 	defer l.a.endTurn()
 	var alert interface{ IsFatalOrCloseNotify() bool } // what has come, of errors that are not exported
 	switch err := l.a.dtls.HandshakeContext(ctx); {
@@ -183,6 +185,9 @@ func (l *dtlsLayer) read() error {
 				return err
 			}
 		case err != nil:
+			if errors.Is(err, io.EOF) && c.Close(err) {
+				l.last()
+			}
 			return err
 		default:
 			l.follow()
@@ -192,6 +197,15 @@ func (l *dtlsLayer) read() error {
 		}
 	}
 	return nil
+}
+
+// last hands on what came before the end and has not been read.
+func (l *dtlsLayer) last() {
+	for v := range l.a.unread() {
+		if msg, ok := v.([]byte); ok && !l.c.draining.Load() {
+			l.c.whole(msg, time.Now())
+		}
+	}
 }
 
 // follow notes that the other side has moved (RFC 9146 §6).

@@ -128,6 +128,7 @@ func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *
 		inbox:    make(chan inboxItem, inboxSize),
 		deadline: deadline.New(),
 		closed:   make(chan struct{}),
+		shaken:   make(chan struct{}),
 	}
 	c, err := l.newConn(a, p.Src)
 	if err != nil {

@@ -282,8 +282,8 @@ func (s *Server) streamKey(tok *flow.Token, proven bool) uint64 {
 // gone it finds the newer one of the same account. An alias ends with its connection, as
 // the binding should: the phone has registered another, and would be called twice.
 func (s *Server) streamOf(tok *flow.Token) *netio.Conn {
-	if c := s.conn(tok.Conn); c != nil && (c.Remote() == tok.Addr || s.streamState(c).ep.transport == policy.DTLS) {
-		return c // a DTLS association may have moved to another address (RFC 9146)
+	if c := s.conn(tok.Conn); c != nil && c.Remote() == tok.Addr {
+		return c
 	}
 	if tok.Side != flow.Outside || tok.Kind == flow.KindAlias || tok.Who == 0 {
 		return nil

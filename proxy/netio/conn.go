@@ -37,8 +37,6 @@ type Conn struct {
 	exempt   bool
 	layer    layer // nil: SIP on the socket itself
 
-	moved atomic.Pointer[netip.AddrPort] // where the other side is; nil: at remote
-
 	value    atomic.Pointer[any]
 	draining atomic.Bool // CloseAfterFlush was called
 
@@ -62,14 +60,10 @@ func (t *TCP) newConn(d descriptor, h StreamHandler, listener int) (*Conn, error
 // connections and never 0.
 func (c *Conn) ID() uint64 { return c.id }
 
-// Remote is the other side's address, without a zone. Over DTLS it may change (RFC
-// 9146 §6).
-func (c *Conn) Remote() netip.AddrPort {
-	if moved := c.moved.Load(); moved != nil {
-		return *moved
-	}
-	return c.remote
-}
+// Remote is the other side's address, without a zone. Over DTLS it is the one at which it
+// has shown to be, although it may have gone on at another (RFC 9146 §6): whoever has an
+// association can write anybody's address on what he sends.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
 // Local is our side's address, without a zone.
 func (c *Conn) Local() netip.AddrPort { return c.local }

@@ -47,9 +47,10 @@ type association struct {
 	c      *Conn
 	key    dtlsKey
 	cid    [cidLen]byte
-	random [randomLen]byte // of its ClientHello: a repeated one is known by it
-	cookie []byte          // that it has come with
-	delta  uint64          // what our sequence numbers in the clear are moved by
+	random [randomLen]byte                // of its ClientHello: a repeated one is known by it
+	cookie []byte                         // that it has come with
+	moved  atomic.Pointer[netip.AddrPort] // where the client is; nil: at key.remote
+	delta  uint64                         // what our sequence numbers in the clear are moved by
 	dtls   *dtls.Conn
 
 	shaking     context.Context // bounds the handshake
@@ -103,6 +104,14 @@ func findLayout() (l layout, err error) {
 // more.
 func (a *association) unread() <-chan any {
 	return *(*chan any)(unsafe.Add(unsafe.Pointer(a.dtls), a.l.d.layout.received))
+}
+
+// at is where the client is, as far as can be told.
+func (a *association) at() netip.AddrPort {
+	if moved := a.moved.Load(); moved != nil {
+		return *moved
+	}
+	return a.key.remote
 }
 
 // take puts a datagram into the inbox. It is called by the listener only. What does

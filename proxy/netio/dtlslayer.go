@@ -211,9 +211,9 @@ func (l *dtlsLayer) last() {
 // follow notes that the other side has moved (RFC 9146 §6).
 func (l *dtlsLayer) follow() {
 	now := unzoned(netip.AddrPort(l.a.dtls.RemoteAddr().(peerAddr)))
-	if now != l.c.Remote() {
+	if now != l.a.at() {
 		l.a.l.d.counters.moves.Add(1)
-		l.c.moved.Store(&now)
+		l.a.moved.Store(&now)
 	}
 }
 

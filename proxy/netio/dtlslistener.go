@@ -63,7 +63,7 @@ func (l *dtlsListener) datagram(p *Packet) {
 	src := unzoned(p.Src)
 	a := l.find(p, src)
 	switch {
-	case a != nil && (src == a.c.Remote() || l.accept(src)) && !opensAssociation(p.Data):
+	case a != nil && (src == a.at() || l.accept(src)) && !opensAssociation(p.Data):
 		a.take(p.Data, p.Src)
 	case !opensAssociation(p.Data):
 		k.strays.Add(1)
@@ -138,7 +138,7 @@ func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *
 	c.remote, c.local, c.source, c.exempt = src, netip.AddrPortFrom(p.Local, l.addr.Port()), source, exempt
 	a.takeHello(h, p.Src)
 	l.enter(a)
-	if old != nil && old.c.Remote() == src {
+	if old != nil && old.at() == src {
 		l.d.counters.replaced.Add(1)
 		old.c.Close(errReplaced)
 	}

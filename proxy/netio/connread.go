@@ -22,6 +22,7 @@ type inbound struct {
 	opening    bool       // the layer's handshake is not over
 	heard      bool       // something has come in the handshake
 	turn       bool       // c has one of the turns of handshakes
+	answered   uint       // outbound.sends when its last turn ended
 	waiting    bool       // the first message has to come before first
 	first      time.Time
 	due        time.Time // when the connection is given up; zero: never

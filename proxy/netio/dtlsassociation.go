@@ -191,7 +191,7 @@ func (a *association) takeTurn() error {
 func (a *association) endTurn() {
 	if a.turn.Swap(false) {
 		<-a.l.d.conns.shaking.turns
-		a.l.d.conns.shaking.heard(a.c)
+		a.l.d.conns.shaking.progressed(a.c)
 	}
 }
 

@@ -64,6 +64,18 @@ func (d *DTLS) Handler(h StreamHandler, out *Output) DatagramHandler {
 	return newDTLSListener(d, h, 0, out)
 }
 
+// HoldTurns takes all turns of handshakes, and gives them back.
+func (t *TCP) HoldTurns() (release func()) {
+	for range cap(t.shaking.turns) {
+		t.shaking.turns <- struct{}{}
+	}
+	return func() {
+		for range cap(t.shaking.turns) {
+			<-t.shaking.turns
+		}
+	}
+}
+
 // FirstHello gives the ClientHello without a cookie that b was preceded by, if b is
 // a ClientHello, and whether it is one.
 func FirstHello(b []byte) (first []byte, ok bool) {

@@ -34,10 +34,10 @@ var (
 // handshakes counts accepted connections that no message can pass yet. The lock is
 // taken when a handshake begins and when it ends. Exempt sources are not counted.
 //
-// Past the total cap the one that has been silent longest gives way: whoever opens
-// many and leaves them would otherwise lock out everybody else for the time of a
-// handshake's deadline, while honest handshakes are over before they would have to.
-// Past the cap of a source its new ones are refused. The map has an entry for each
+// Past the total cap the one that has made no progress for longest gives way: whoever opens
+// many and leaves them, or sends a byte now and then, would otherwise lock out everybody
+// else for the time of a handshake's deadline, while honest handshakes are over before they
+// would have to. Progress is to begin to speak, and to have said what we can answer. Past the cap of a source its new ones are refused. The map has an entry for each
 // source in the list.
 //
 // A handshake costs a quarter of a millisecond of computing, with RSA a whole one, so
@@ -49,7 +49,7 @@ type handshakes struct {
 
 	mu      sync.Mutex
 	sources map[netip.Addr]int
-	open    list.List // of *Conn, the longest silent first
+	open    list.List // of *Conn, the one without progress for longest first
 }
 
 func newHandshakes(cfg TCPConfig) handshakes {
@@ -69,20 +69,20 @@ func (s *handshakes) full(source netip.Addr) bool {
 }
 
 // add counts c's handshake, and returns the connection that has to give way, or nil.
-func (s *handshakes) add(c *Conn) (silent *Conn) {
+func (s *handshakes) add(c *Conn) (crowded *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open.Len() >= s.most {
-		silent = s.open.Front().Value.(*Conn)
-		s.drop(silent)
+		crowded = s.open.Front().Value.(*Conn)
+		s.drop(crowded)
 	}
 	c.in.shaking = s.open.PushBack(c)
 	s.sources[c.source]++
-	return silent
+	return crowded
 }
 
-// heard is called when something has come over c.
-func (s *handshakes) heard(c *Conn) {
+// progressed is called when c has made progress.
+func (s *handshakes) progressed(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.in.shaking != nil {
@@ -121,13 +121,23 @@ func (c *Conn) handshake(by time.Time) error {
 	return handshakeError(err)
 }
 
-// takeTurn waits until c may compute what follows from what it has received.
+// takeTurn waits until c may compute what follows from what it has received. That is not the
+// other side's time.
 func (c *Conn) takeTurn() error {
 	if c.listener < 0 {
 		return nil
 	}
-	c.t.shaking.heard(c)
-	c.t.shaking.turns <- struct{}{}
+	if !c.in.heard {
+		c.in.heard = true
+		c.t.shaking.progressed(c)
+	}
+	select {
+	case c.t.shaking.turns <- struct{}{}:
+	default:
+		since := time.Now()
+		c.t.shaking.turns <- struct{}{}
+		c.expectBy(c.in.due.Add(time.Since(since)))
+	}
 	c.in.turn = true
 	if c.isClosing() { // it has given way meanwhile, say
 		return ErrClosed
@@ -136,9 +146,17 @@ func (c *Conn) takeTurn() error {
 }
 
 func (c *Conn) endTurn() {
-	if c.in.turn {
-		c.in.turn = false
-		<-c.t.shaking.turns
+	if !c.in.turn {
+		return
+	}
+	c.in.turn = false
+	<-c.t.shaking.turns
+	c.out.mu.Lock()
+	sends := c.out.sends
+	c.out.mu.Unlock()
+	if sends != c.in.answered {
+		c.in.answered = sends
+		c.t.shaking.progressed(c)
 	}
 }
 
@@ -147,8 +165,8 @@ func (c *Conn) endTurn() {
 // port is open.
 func (c *Conn) fail(err error) {
 	t := c.t
-	silent := !c.in.heard && !errors.Is(err, ErrHandshakeTimeout)
-	if c.Close(err) && !silent {
+	silent, ours := !c.in.heard && !errors.Is(err, ErrHandshakeTimeout), c.isClosing()
+	if c.Close(err) && !silent && !ours {
 		t.counters.handshakesFailed.Add(1)
 		c.h.HandshakeFailed(c.remote, c.listener, err)
 	}

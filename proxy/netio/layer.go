@@ -52,7 +52,6 @@ func (s *socket) Read(b []byte) (int, error) {
 	n, err := c.await(s.try)
 	s.into = nil
 	if c.in.opening && n > 0 {
-		c.in.heard = true
 		err = c.takeTurn()
 	}
 	return n, err

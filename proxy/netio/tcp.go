@@ -230,9 +230,9 @@ func (t *TCP) start(c *Conn) bool {
 	}
 	t.conns.add(c)
 	if c.layer != nil && c.listener >= 0 && !c.exempt {
-		if silent := t.shaking.add(c); silent != nil {
+		if crowded := t.shaking.add(c); crowded != nil {
 			t.counters.crowdedOut.Add(1)
-			silent.Close(errCrowdedOut)
+			crowded.Close(errCrowdedOut)
 		}
 	}
 	t.open.Add(1)

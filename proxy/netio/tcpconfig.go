@@ -28,7 +28,7 @@ type TCPConfig struct {
 	// handshake and its upgrade to WebSocket (5 s); for a dialled one, from dialling.
 	HandshakeTimeout time.Duration
 	// MaxHandshakes caps the accepted connections on which that is not over (1,024).
-	// Beyond it the one that has been silent longest gives way.
+	// Beyond it the one that has made no progress for longest gives way.
 	MaxHandshakes int
 	// MaxHandshakesPerSource caps those of one source (64). Exempt sources have no
 	// such cap, and do not count.

@@ -438,7 +438,7 @@ func (b *browser) logOut(t *testing.T, s stage) {
 // token is removed.
 func TestDashboardReadOnly(t *testing.T) {
 	b := newBrowser(t)
-	r := prepare(t)
+	r := prepare(t, `notify: {channels: [{name: ops, type: smtp, server: "127.0.0.1:25", tls: none, from: sipward@example.com, to: [ops@example.com]}]}`)
 	text, hash := admin.NewToken()
 	known := conf.Token{Name: "guest", Role: conf.TokenRead, Hash: hash}
 	at := fmt.Sprint("127.0.0.1:", freePort(t))
@@ -450,7 +450,7 @@ func TestDashboardReadOnly(t *testing.T) {
 	run(b, chromedp.SendKeys(chromedp.CSS("#token"), text+"\n"))
 	b.shows("Nobody is banned.")
 	b.shows("Read only")
-	for _, section := range []string{"Bans", "Lists"} {
+	for _, section := range []string{"Bans", "Lists", "Reports"} {
 		b.click(section)
 		b.await(`document.querySelectorAll(".write").length > 0`)
 		if n := eval[int](b, `[...document.querySelectorAll(".write")].filter((e) => e.checkVisibility()).length`); n != 0 {
@@ -459,6 +459,9 @@ func TestDashboardReadOnly(t *testing.T) {
 	}
 	if status := eval[int](b, `fetch("/v1/ban", {method: "POST", body: '{"address": "192.0.2.9"}'}).then((r) => r.status)`); status != 403 {
 		t.Errorf("a ban is answered %d", status)
+	}
+	if status := eval[int](b, `fetch("/v1/report?last=1h&channel=ops", {method: "POST"}).then((r) => r.status)`); status != 403 {
+		t.Errorf("a report by mail is answered %d", status)
 	}
 	_, other := admin.NewToken()
 	r.write(strings.Replace(r.text(), known.String(), conf.Token{Name: "other", Role: conf.TokenRead, Hash: other}.String(), 1))

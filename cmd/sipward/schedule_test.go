@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/emersion/go-smtp"
+
+	"sipward/admin"
+	"sipward/conf"
 )
 
 // inbox is a real mail server; what it gets is in the channel.
@@ -170,4 +174,56 @@ report: {schedule: [{every: daily, channel: ops, by: [reason]}, {every: weekly, 
 	}
 	off := start(t, "report: {enabled: false}")
 	off.cli(exitRefused, words("report --mail ops"), "there is no journal to report from")
+}
+
+// TestMailFromDashboard: the report that is shown is mailed by a button, or it is said why not.
+func TestMailFromDashboard(t *testing.T) {
+	server := startMail(t)
+	text, hash := admin.NewToken()
+	at := fmt.Sprint("127.0.0.1:", freePort(t))
+	r := prepare(t, fmt.Sprintf(`
+node: edge7
+notify:
+  channels:
+    - {name: note, type: command, run: [/bin/true]}
+    - {name: ops, type: smtp, server: "%s", tls: none, from: sipward@example.com, to: [ops@example.com]}`, server.addr))
+	r.write(strings.Replace(r.text(), "control: {", fmt.Sprintf("control: {listen: [%q], tokens: [%q], ", at, conf.Token{Name: "boss", Role: conf.TokenWrite, Hash: hash}), 1))
+	r.begin()
+	t.Cleanup(r.end)
+	r.cli(0, words("ban 192.0.2.9 --reason rude"))
+	b := newBrowser(t)
+	b.open("http://" + at + "/#reports")
+	b.shows("The firewall in front of your PBX.")
+	run(b, chromedp.SendKeys(chromedp.CSS("#token"), text+"\n"))
+	b.await(`document.querySelector("[name=by]")`)
+	eval[chromedp.Void](b, `document.querySelector("[name=by]").value = ""`)
+	b.click("Show")
+	b.shows("rude")
+	b.shot("report-acts")
+	b.click("Mail…")
+	b.shows("Mail this report?")
+	if all := eval[string](b, `[...document.querySelectorAll("dialog option")].map((o) => o.value).join()`); all != "ops" {
+		t.Errorf("it can be mailed by %q", all)
+	}
+	b.shot("report-mail")
+	b.click("Mail it")
+	b.shows("Mailed: ops@example.com by " + server.addr + " has taken it.")
+	select {
+	case mail := <-server.mails:
+		for _, want := range []string{"Subject: [sipward edge7] report from ", "192.0.2.9", "rude", "Content-Type: text/html"} {
+			if !strings.Contains(mail, want) {
+				t.Errorf("no %q in\n%.3000s", want, mail)
+			}
+		}
+	case <-time.After(patience):
+		t.Fatal("no mail")
+	}
+	r.cli(0, words("report --last 1h --acts --action command"), `report --mail "ops"`, "token boss") // it is audited
+	server.stop()
+	b.click("Mail…")
+	b.click("Mail it")
+	b.shows("the report was not mailed: ")
+	b.shot("report-mail-failed")
+	b.click("Cancel")
+	b.onlyAsks("http://" + at)
 }

@@ -37,6 +37,20 @@ export const remove = (list, address) => ask({
   act: async () => told(`${address} is off the ${list} list.`, (await del(query("/v1/" + list, { address }))).notes),
 });
 
+// mailReport mails the report that parameters ask for, by one of the channels that send mails.
+export const mailReport = (parameters, channels) => ask({
+  title: "Mail this report?",
+  text: ["It is made anew and sent now, the table as the text and the page with charts attached.", "If the mail server does not take it, it is not tried again."],
+  fields: [{ name: "channel", label: "By channel", options: channels.map((c) => [c.name, oneLine(`${c.name}, to ${c.to}`)]) }],
+  confirm: "Mail it",
+  act: async ({ channel }) => {
+    const q = new URLSearchParams(parameters);
+    q.set("channel", channel);
+    const done = await post("/v1/report?" + q);
+    told(`Mailed: ${done.to} has taken it.`);
+  },
+});
+
 export const ban = (address = "") => ask({
   title: "Ban an address",
   text: ["Whatever it sends is dropped without an answer. Open connections are closed."],

@@ -1,4 +1,5 @@
 // The report builder: a question to the journal, its answer, and the same as a file.
+import { mailReport } from "./actions.js";
 import { get } from "./api.js";
 import { explainLink } from "./bans.js";
 import { bars, key } from "./chart.js";
@@ -48,6 +49,9 @@ export function reportsView(app, main) {
     return p;
   }
 
+  // Who may send it by mail; without an answer nobody, since the report itself is what matters.
+  const mailers = get("/v1/notify").then((s) => s.channels.filter((c) => c.type === "smtp"), () => []);
+
   let ended = false, asked = 0;
   async function run(ev) {
     ev?.preventDefault();
@@ -55,14 +59,14 @@ export function reportsView(app, main) {
     setText(problem, "");
     go.disabled = true;
     try {
-      const r = await get("/v1/report?" + p);
+      const r = await get("/v1/report?" + p), channels = await mailers;
       if (ended || mine !== asked) return;
       show(r);
       put(files, h("span", { class: "note" }, "The same as"), ["csv", "json", "html"].map((format) => {
         const q = new URLSearchParams(p);
         q.set("format", format);
         return h("a", { class: "button", href: "/v1/report?" + q, download: "sipward-report." + format }, format.toUpperCase());
-      }));
+      }), channels.length > 0 ? h("button", { type: "button", class: "write", onclick: () => mailReport(p, channels) }, "Mail…") : null);
     } catch (e) {
       if (!ended && mine === asked) {
         setText(problem, e.message);

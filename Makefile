@@ -13,8 +13,8 @@ PKGS     := $(shell $(GO) list ./... 2>/dev/null | grep -v '/e2e')
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## see what sipward does: an embedded PBX, sipward in front of it, a scripted round, the dashboard (needs only Go)
-	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/sipward demo
+run: build ## see what sipward does: an embedded PBX, sipward in front of it, a scripted round, the dashboard (needs only Go)
+	bin/sipward demo
 
 build: ## build bin/sipward
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sipward ./cmd/sipward

@@ -196,7 +196,8 @@ var plainTransports = []Transport{TransportUDP, TransportTCP}
 func parseListenerOn(text string, of []Transport, port func(Transport) uint16) (Listener, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
-		return Listener{}, fmt.Errorf("%s says no transport; write udp://%s or tcp://%s", quote(text), shorten(text), shorten(text))
+		bare := shorten(strings.TrimPrefix(strings.TrimPrefix(text, "sips:"), "sip:"))
+		return Listener{}, fmt.Errorf("%s says no transport; write udp://%s or tcp://%s", quote(text), bare, bare)
 	}
 	var names []string
 	for _, t := range of {

@@ -96,6 +96,9 @@ func parsePBXAddress(text string) (netip.AddrPort, error) {
 	if strings.Contains(text, "://") {
 		return netip.AddrPort{}, fmt.Errorf("%s names a transport; write the address alone, and under transports what the PBX speaks", quote(text))
 	}
+	if rest, ok := strings.CutPrefix(text, "address:"); ok {
+		return netip.AddrPort{}, fmt.Errorf(`%s has no space after its first colon; write "address: %s"`, quote(text), shorten(rest))
+	}
 	host, _, _ := splitPort(text)
 	if looksLikeName(host) {
 		return netip.AddrPort{}, fmt.Errorf("%s is a host name; write its address, because what comes from a PBX is trusted and whoever answers for the name in DNS would be", quote(text))

@@ -108,6 +108,8 @@ func (r *yamlReader) advice(text []byte, at origin) string {
 	switch {
 	case strings.Contains(line, "://[") && strings.Contains(line, ": ["):
 		return `an IPv6 address inside a list in brackets needs quotes: ["udp://[::]:5060"]`
+	case strings.Contains(line, "]:") && strings.Contains(line, "["):
+		return `an IPv6 address with a port needs quotes: "[2001:db8::1]:5060"`
 	case strings.Count(line, "[") != strings.Count(line, "]"), strings.Count(line, "{") != strings.Count(line, "}"):
 		return "look for a bracket that is not closed"
 	case strings.ContainsAny(line, `"'`):

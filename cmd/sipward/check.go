@@ -51,7 +51,7 @@ func (c *configuration) loadFiles() error {
 	c.read = stamps(c.files())
 	var err1, err2, err3, err4, err5, err6 error
 	c.lists, err1 = loadLists(c.conf)
-	c.signatures, err2 = loadSignatures(c.conf.Scanner)
+	c.signatures, err2 = loadSignatures(c.conf)
 	c.access, err3 = admin.NewAccess(accessConfig(c.conf.Control))
 	c.channels, err4 = loadChannels(c.conf)
 	c.schedules, err5 = loadSchedules(c.conf)

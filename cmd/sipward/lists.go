@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -32,30 +33,31 @@ type lists struct {
 
 // loadLists reads every list file; all that is wrong is reported at once.
 func loadLists(c *conf.Config) (lists, error) {
-	allow, err1 := listOf(c.Lists.Allow, c.Lists.AllowFiles)
+	allow, err1 := listOf(c, "lists.allow_files", c.Lists.Allow, c.Lists.AllowFiles)
 	for _, x := range allow.Entries() { // of those in the configuration conf has said it
 		if x.Prefix.Bits() == 0 {
 			err1 = errors.Join(err1, fmt.Errorf("%s: %s", x.Origin, allowsEverybody(x.Prefix)))
 		}
 	}
-	deny, err2 := listOf(c.Lists.Deny, c.Lists.DenyFiles)
-	trunks, _ := listOf(c.Trunks, nil)
+	deny, err2 := listOf(c, "lists.deny_files", c.Lists.Deny, c.Lists.DenyFiles)
+	trunks, _ := listOf(c, "", c.Trunks, nil)
 	var hosts []netip.Prefix
 	for _, p := range c.PBX {
 		hosts = append(hosts, host(p.Address.Addr()))
 	}
-	pbx, _ := listOf(hosts, nil)
+	pbx, _ := listOf(c, "", hosts, nil)
 	return lists{allow: allow, deny: deny, trunks: trunks, pbx: pbx}, errors.Join(err1, err2)
 }
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-func listOf(prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
+// listOf puts prefixes and those in files together; key is where the files are named.
+func listOf(c *conf.Config, key string, prefixes []netip.Prefix, files []string) (*iplist.Set, error) {
 	entries := entriesOf(prefixes)
 	var errs []error
-	for _, f := range files {
+	for i, f := range files {
 		more, err := iplist.ReadFile(f)
-		errs = append(errs, err)
+		errs = append(errs, unreadable(c, key, i, err))
 		entries = append(entries, more...)
 	}
 	return iplist.New(entries), errors.Join(errs...)
@@ -72,6 +74,14 @@ func entriesOf(prefixes []netip.Prefix) []iplist.Entry {
 // allowsEverybody says what is wrong with an allow list that has such a prefix.
 func allowsEverybody(p netip.Prefix) string {
 	return fmt.Sprintf("%s is everybody, which would switch the protection off; allow the prefixes that you trust", p)
+}
+
+// unreadable says where the i-th file of a key is named, if err is that it cannot be read.
+func unreadable(c *conf.Config, key string, i int, err error) error {
+	if why := new(fs.PathError); errors.As(err, &why) {
+		return c.Problem(fmt.Sprintf("%s[%d]", key, i), fmt.Sprintf("the file cannot be read: %v; correct its name or its mode", why))
+	}
+	return err
 }
 
 // withCommands adds the entries that were made by command.
@@ -110,13 +120,13 @@ func overlap(set *iplist.Set, p netip.Prefix) bool {
 
 // loadSignatures puts the built-in signatures and those of the configuration
 // together.
-func loadSignatures(c conf.Scanner) (*scanner.Set, error) {
+func loadSignatures(c *conf.Config) (*scanner.Set, error) {
 	set := scanner.Default()
 	var errs []error
-	for _, name := range c.Signatures {
+	for i, name := range c.Scanner.Signatures {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("read signatures: %w", err))
+			errs = append(errs, unreadable(c, "scanner.signatures", i, err))
 			continue
 		}
 		own, err := scanner.Parse(name, text)
@@ -127,10 +137,10 @@ func loadSignatures(c conf.Scanner) (*scanner.Set, error) {
 		}
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil || len(c.Disable) == 0 {
+	if err := errors.Join(errs...); err != nil || len(c.Scanner.Disable) == 0 {
 		return set, err
 	}
-	return disable(set, c.Disable)
+	return disable(set, c.Scanner.Disable)
 }
 
 // disable switches signatures off as a file of one's own would.

@@ -25,7 +25,7 @@ let stop = () => {};
 
 // theme: the button goes round through system, light and dark.
 const themes = ["auto", "light", "dark"];
-const themeNames = { auto: "◐ System", light: "☀ Light", dark: "☾ Dark" };
+const themeNames = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" };
 
 function themeButton() {
   const now = () => document.documentElement.dataset.theme;

@@ -41,6 +41,7 @@ func TestListCommands(t *testing.T) {
 
 	// What cannot be done says why, and what to do.
 	r.cli(exitRefused, words("allow 0.0.0.0/0"), "everybody")
+	r.cli(exitRefused, words("ban 0.0.0.0/0"), "wider than /8")
 	r.cli(exitRefused, words("deny 0.0.0.0/0"), "shut out")
 	r.cli(exitRefused, words("deny 192.0.2.10"), "on the allow list (config)", "--force")
 	r.cli(exitRefused, words("deny 192.0.2.0/24"), "192.0.2.10 is on the allow list")
@@ -69,6 +70,10 @@ func TestListCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &change); err != nil || change.Entry.Prefix.String() != "192.0.2.200/32" {
 		t.Errorf("%v\n%s", err, out)
 	}
+
+	// Who repeats a command without its comment keeps it.
+	r.cli(0, words("allow 192.0.2.20"), "was on the allow list already")
+	r.cli(0, words("list allow"), "192.0.2.20", "head office")
 
 	// Reload and restart keep what commands did.
 	r.cli(0, words("reload"), "Reloaded.")

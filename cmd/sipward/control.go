@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,9 +19,13 @@ import (
 	"sipward/report"
 )
 
+// socketVariable is the environment variable of control.socket, which sipward run heeds, too.
+const socketVariable = "SIPWARD_CONTROL__SOCKET"
+
 // controlFlags adds --socket, and --json if the command has something to print.
 func controlFlags(cmd *cobra.Command, socket *string, asJSON *bool) {
-	cmd.Flags().StringVar(socket, "socket", conf.Default().Control.Socket, "control socket of the running sipward, a `path`")
+	where := cmp.Or(os.Getenv(socketVariable), conf.Default().Control.Socket)
+	cmd.Flags().StringVar(socket, "socket", where, "control socket of the running sipward, a `path`; also in "+socketVariable)
 	if asJSON != nil {
 		cmd.Flags().BoolVar(asJSON, "json", false, "print JSON for programs")
 	}

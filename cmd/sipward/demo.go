@@ -51,8 +51,9 @@ func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
 	// The name keeps it from a real sipward's sets, which would be taken for its own remains.
 	token, hash := admin.NewToken()
 	known := conf.Token{Name: "demo", Role: conf.TokenWrite, Hash: hash}
+	socket := filepath.Join(dir, "control.sock")
 	text := fmt.Sprintf("%scontrol: {socket: %q, listen: [%q], tokens: [%q]}\nstate_dir: %q\nkernel: {backend: none, name: sipwarddemo}\n",
-		s.YAML(), filepath.Join(dir, "control.sock"), s.Dashboard, known, dir)
+		s.YAML(), socket, s.Dashboard, known, dir)
 	c, err := conf.Parse("demo", []byte(text), nil)
 	if err != nil {
 		return demo.Edge{}, err
@@ -68,6 +69,7 @@ func demoEdge(s demo.Setup, dir string, log *slog.Logger) (demo.Edge, error) {
 	}
 	return demo.Edge{
 		Events: events, Run: func(ctx context.Context) error { return e.Run(ctx) },
+		Program: os.Args[0], Socket: socket,
 		Page: fmt.Sprintf("http://%s%s", s.Dashboard, e.page.Link(token)), Token: token,
 	}, nil
 }

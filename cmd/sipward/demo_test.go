@@ -36,7 +36,8 @@ func TestDemo(t *testing.T) {
 		t.Fatal("the demo does not end")
 	}
 	for _, want := range []string{"The good phone registered", "deny-list", "flood", "malformed",
-		"the PBX refused 10, then sipward banned it", "The scanner got 0 answers"} {
+		"the PBX refused 10, then sipward banned it", "The scanner got 0 answers",
+		"export SIPWARD_CONTROL__SOCKET=/", os.Args[0] + " explain 127.0.0.3"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not shown", want)
 		}

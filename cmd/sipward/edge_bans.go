@@ -70,13 +70,13 @@ func loopback() []netip.Prefix {
 // checkTarget says why a prefix must not be shut out. With force only what would
 // harm sipward itself counts; the notes then say what stays let in.
 func (e *edge) checkTarget(p netip.Prefix, l lists, force bool) (notes []string, err error) {
+	if _, err := ban.CheckPrefix(p); err != nil {
+		return nil, refused("%s", strings.TrimPrefix(err.Error(), "ban: prefix refused: "))
+	}
 	for _, own := range loopback() {
 		if p.Overlaps(own) {
 			return nil, refused("%s is what this machine talks to itself with, so it is not shut out", show(p))
 		}
-	}
-	if _, err := ban.CheckPrefix(p); err != nil {
-		return nil, refused("%s", strings.TrimPrefix(err.Error(), "ban: prefix refused: "))
 	}
 	for _, k := range l.known() {
 		for _, entry := range k.set.Entries() {

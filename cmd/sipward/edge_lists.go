@@ -76,6 +76,13 @@ func (e *edge) addEntry(list admin.List, q admin.EntryRequest) (admin.EntryChang
 	if err != nil {
 		return admin.EntryChange{}, err
 	}
+	if q.Comment == "" { // one that it has stays
+		for _, x := range withPrefix(e.lists.of(list), p) {
+			if x.Origin == originCommand {
+				q.Comment = x.Comment
+			}
+		}
+	}
 	now := time.Now()
 	err = e.state.store.AddListEntry(string(list), ban.ListEntry{Prefix: p, Comment: q.Comment, Created: now.UnixNano()})
 	e.apply(e.config) // it is in force even if it could not be stored

@@ -25,13 +25,12 @@ func newExplain() *cobra.Command {
 why, the list entries that it is on and where they come from, its bans with what they
 rest on, what the guards have counted, and the commands that let it in again.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := oneAddress(cmd, args); err != nil {
-				return err
+			if len(args) == 1 {
+				if _, err := netip.ParseAddr(args[0]); err == nil {
+					return nil
+				}
 			}
-			if _, err := netip.ParseAddr(args[0]); err != nil {
-				return fmt.Errorf("%w: explain needs one address, not a prefix; sipward list shows the lists and bans", errUsage)
-			}
-			return nil
+			return fmt.Errorf("%w: '%s' needs one address, such as 192.0.2.10 or 2001:db8::1, and no prefix; 'sipward list' shows the lists and bans", errUsage, cmd.CommandPath())
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			x, err := admin.NewClient(socket).Explain(cmd.Context(), args[0])
@@ -88,7 +87,7 @@ func printExplanation(out io.Writer, x *admin.Explanation, now time.Time) error 
 
 func printCounted(w io.Writer, x *admin.Explanation, now time.Time) {
 	if x.Blocks > 0 && x.BlockThreshold > 0 {
-		fmt.Fprintf(w, "ladder\t%s count; with %d it is banned for ever\n", count(x.Blocks, "earlier ban", "bans"), x.BlockThreshold)
+		fmt.Fprintf(w, "ladder\t%s; with %d it is banned for ever\n", count(x.Blocks, "earlier ban counts", "earlier bans count"), x.BlockThreshold)
 	}
 	for _, g := range x.Guards {
 		text := fmt.Sprintf("%d %s", g.Count, g.What)

@@ -27,6 +27,7 @@ var errUsage = errors.New("usage")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends what does not hear of the first
 	code := execute(ctx, newRoot(), os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -315,11 +316,49 @@ func TestSecondOnTheSameSocket(t *testing.T) {
 }
 
 func TestWrongUse(t *testing.T) {
-	for _, args := range [][]string{{"run", "extra"}, {"run", "--nope"}, {"nope"}, {"status", "--socket"}} {
+	for _, args := range [][]string{{"run", "extra"}, {"run", "--nope"}, {"nope"}, {"status", "--socket"}, {"explain"}, {"explain", "192.0.2.0/24"}, {"explain", "192.0.2.1", "192.0.2.2"}} {
 		if code, out := command(t, args...); code != exitUsage {
 			t.Errorf("%v: exit %d, want %d\n%s", args, code, exitUsage, out)
 		}
 	}
+}
+
+// TestSocketVariable: what names the socket to sipward run names it to the commands.
+func TestSocketVariable(t *testing.T) {
+	r := start(t)
+	t.Setenv(socketVariable, r.socket)
+	if code, out := command(t, "status"); code != 0 || !strings.Contains(out, "127.0.0.3:5060") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := command(t, "status", "--socket", r.socket+"x"); code != exitUnreachable {
+		t.Errorf("the flag is not heeded: exit %d\n%s", code, out)
+	}
+}
+
+// TestSecondSignal: who waits in a system call does not hear of the first one.
+func TestSecondSignal(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "check", "--config", fifo)
+	cmd.Env = append(os.Environ(), beSipward+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		cmd.Process.Signal(syscall.SIGINT) //nolint:errcheck // it may have ended
+		select {
+		case <-ended:
+			return
+		default:
+		}
+	}
+	cmd.Process.Kill()
+	<-ended
+	t.Error("it does not end")
 }
 
 func TestCheck(t *testing.T) {
@@ -339,6 +378,13 @@ func TestCheck(t *testing.T) {
 	}
 	if code, out := command(t, "check", "--config", bad); code != exitRefused || !strings.Contains(out, "deny.txt:2") {
 		t.Errorf("a wrong line in a list: exit %d\n%s", code, out)
+	}
+	for line, section := range []string{"lists: {deny_files: [nowhere]}", "lists: {allow_files: [.]}", "scanner: {signatures: [nowhere]}"} {
+		config := write("nowhere.yaml", "pbx: [{address: 203.0.113.2}]"+strings.Repeat("\n", line+1)+section+"\n")
+		code, out := command(t, "check", "--config", config)
+		if want := fmt.Sprintf("nowhere.yaml:%d:", line+2); code != exitRefused || !strings.Contains(out, want) || !strings.Contains(out, "cannot be read") {
+			t.Errorf("%s: exit %d, want %s\n%s", section, code, want, out)
+		}
 	}
 	if code, out := command(t, "check", "--config", filepath.Join(dir, "missing.yaml")); code != exitRefused || !strings.Contains(out, "missing.yaml") {
 		t.Errorf("a missing file: exit %d\n%s", code, out)

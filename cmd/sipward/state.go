@@ -30,7 +30,7 @@ const storeName = "sipward.db"
 // sources are in good standing; it is not called before the first ban.
 func openState(c *conf.Config, standing func() int, log *slog.Logger) (*state, error) {
 	if err := os.MkdirAll(c.StateDir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the state folder: %w", err)
+		return nil, fmt.Errorf("make the state folder: %w; make it for this user, or name another with state_dir", err)
 	}
 	s := &state{}
 	var err error

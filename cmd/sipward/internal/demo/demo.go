@@ -56,6 +56,9 @@ func (s Setup) YAML() string {
 type Edge struct {
 	Events *event.Bus
 	Run    func(context.Context) error
+	// Program and Socket are how the commands are called that talk to it; empty: there is
+	// nothing to talk to.
+	Program, Socket string
 	// Page is a link to the dashboard that logs in once, and Token what to log in with
 	// later; empty: there is no dashboard.
 	Page, Token string
@@ -158,7 +161,7 @@ func (s *stage) acts(ctx context.Context, setup Setup, edge Edge) error {
 			return err
 		}
 	}
-	s.invitation()
+	s.invitation(edge)
 	<-ctx.Done()
 	return nil
 }

@@ -21,8 +21,14 @@ func (s *stage) welcome(setup Setup, edge Edge) {
 }
 
 // invitation tells what to type into a softphone.
-func (s *stage) invitation() {
+func (s *stage) invitation(edge Edge) {
 	var b strings.Builder
+	if edge.Socket != "" {
+		fmt.Fprintf(&b, "\nAsk sipward why, in another terminal:\n\n    export SIPWARD_CONTROL__SOCKET=%s\n", edge.Socket)
+		for _, c := range []string{"explain " + addrGuesser.String(), "list bans", "report --by source,reason", "top"} {
+			fmt.Fprintf(&b, "    %s %s\n", edge.Program, c)
+		}
+	}
 	fmt.Fprintf(&b, "\nNow you. In a softphone on this machine, for example:\n\n")
 	fmt.Fprintf(&b, "    server, domain   %s   (UDP or TCP, no encryption)\n", s.edge)
 	for _, a := range s.accounts[1:] {

@@ -53,7 +53,7 @@ systemd when it is ready, reloads and stops, and feeds its watchdog.`,
 			level.Set(c.conf.Log.Level)
 			e, err := newEdge(c, newLogger(cmd.ErrOrStderr(), c.conf.Log.Format, level, inJournal()), nil)
 			if err != nil {
-				return err
+				return withAdvice(err)
 			}
 			e.level = level
 			return e.Run(cmd.Context())

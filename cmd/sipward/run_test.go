@@ -304,12 +304,29 @@ func TestLifecycle(t *testing.T) {
 	}
 }
 
-func TestSecondOnTheSameSocket(t *testing.T) {
+// TestSecondSipward: two on one folder, port or socket would spoil each other.
+func TestSecondSipward(t *testing.T) {
 	r := start(t)
-	code, out := command(t, "run", "--config", r.config)
-	if code != exitRefused || !strings.Contains(out, "in use") {
-		t.Errorf("a second sipward: exit %d\n%s", code, out)
+	second := func(text string, want ...string) {
+		t.Helper()
+		config := filepath.Join(r.dir, "second.yaml")
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := command(t, "run", "--config", config)
+		for _, w := range want {
+			if code != exitRefused || !strings.Contains(out, w) {
+				t.Errorf("a second sipward: exit %d, want %q\n%s", code, w, out)
+			}
+		}
 	}
+	text := r.text()
+	second(text, "state_dir "+r.dir+" is in use by another sipward")
+	text = strings.Replace(text, "state_dir: "+r.dir, "state_dir: "+t.TempDir(), 1)
+	second(text, "address already in use", "ss -lntup")
+	text = strings.ReplaceAll(text, fmt.Sprint(":", r.port), fmt.Sprint(":", freePort(t)))
+	second(text, "another sipward answers there")
+	second(strings.ReplaceAll(text, "127.0.0.1:", "192.0.2.1:"), "192.0.2.1", "ip address")
 	if _, err := admin.NewClient(r.socket).Status(t.Context()); err != nil {
 		t.Errorf("the first one no longer answers: %v", err)
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sipward/conf"
 	"sipward/policy"
@@ -17,6 +20,7 @@ import (
 // state is what outlives a restart: bans, the ladder, list entries by command and
 // the places that accounts are known from, and the accounts in quarantine.
 type state struct {
+	lock        *os.File // of the folder; until it is closed
 	store       *ban.Store
 	bans        *ban.Table
 	places      *ban.Places
@@ -30,11 +34,15 @@ const storeName = "sipward.db"
 // sources are in good standing; it is not called before the first ban.
 func openState(c *conf.Config, standing func() int, log *slog.Logger) (*state, error) {
 	if err := os.MkdirAll(c.StateDir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the state folder: %w; make it for this user, or name another with state_dir", err)
+		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
 	s := &state{}
 	var err error
+	if s.lock, err = lockFolder(c.StateDir); err != nil {
+		return nil, err
+	}
 	if s.store, err = ban.Open(ban.StoreConfig{Path: filepath.Join(c.StateDir, storeName), Log: log}); err != nil {
+		s.lock.Close()
 		return nil, err
 	}
 	now := time.Now().UnixNano()
@@ -58,6 +66,24 @@ func openState(c *conf.Config, standing func() int, log *slog.Logger) (*state, e
 // Close closes the store. What Run has not written yet is lost.
 func (s *state) Close() {
 	s.store.Close() //nolint:errcheck // nothing is left to be done about it
+	s.lock.Close()
+}
+
+// lockFolder keeps other sipwards off a folder until the file is closed, or this process ends:
+// what one of them has stored the other would not know of.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the state folder: %w", err)
+	}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("state_dir %s is in use by another sipward; stop that one, or give this one a state_dir of its own", dir)
+	}
+	return nil, fmt.Errorf("lock the state folder %s: %w", dir, err)
 }
 
 func banConfig(c *conf.Config, standing func() int, log *slog.Logger) ban.Config {

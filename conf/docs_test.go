@@ -134,7 +134,7 @@ func TestDocumentationListsEachKey(t *testing.T) {
 // shows none.
 func TestDocumentationSnippets(t *testing.T) {
 	var parts [][]byte
-	for _, file := range []string{docFile, "../docs/transparent.md", "../docs/reports.md", "../docs/installation.md", "../docs/transports.md"} {
+	for _, file := range []string{docFile, "../docs/transparent.md", "../docs/reports.md", "../docs/installation.md", "../docs/migration.md", "../docs/transports.md"} {
 		parts = append(parts, bytes.Split(readFile(t, file), []byte("```yaml\n"))[1:]...)
 	}
 	if len(parts) < 6 {

@@ -129,7 +129,7 @@ func TestManySourcesOneAccount(t *testing.T) {
 		t.Error("another account is refused")
 	}
 	// A spelling that a registrar takes for the same is the same.
-	if f := s.ask(msg{src: "198.51.100.251:5060", method: "REGISTER", account: "%31%30%30@X"}); f.Reason != policy.ReasonKnownPlaces {
+	if f := s.ask(msg{src: "198.51.100.251:5060", method: "REGISTER", account: "%31%30%30@X", secret: "1", nonce: policy.NonceIssued}); f.Reason != policy.ReasonKnownPlaces {
 		t.Errorf("written otherwise: %+v", f)
 	}
 	// The owner is on the road; he has to wait until it has been calm for a while.
@@ -151,6 +151,47 @@ func TestManySourcesOneAccount(t *testing.T) {
 	}
 }
 
+// Once an attack has been real, requests in the names of others do not prolong it: the owner is let in from a new place when
+// it has been calm for as long as the configuration says.
+func TestForgedDoNotProlongKnownPlaces(t *testing.T) {
+	s := newSim(t, simConfig())
+	guess := func(i int) fate {
+		src := fmt.Sprintf("198.51.100.%d:5060", i%250+1)
+		s.ask(msg{src: src, method: "REGISTER", account: "100@x"})
+		return s.ask(msg{src: src, method: "REGISTER", account: "100@x", secret: fmt.Sprint(i), nonce: policy.NonceIssued})
+	}
+	// As long as the attack goes on, not one guess more is answered, however long that is.
+	reached := 0
+	for i := range 1800 {
+		if guess(i).status == 401 {
+			reached++
+		}
+		s.run(time.Second)
+	}
+	if reached != 21 {
+		t.Errorf("%d guesses reached the PBX within half an hour", reached)
+	}
+	const road = "203.0.113.77:5060"
+	if f := s.register(road, "100@x"); f.Reason != policy.ReasonKnownPlaces {
+		t.Fatalf("from a new place: %+v", f)
+	}
+	for i := range 630 {
+		src := fmt.Sprintf("198.51.%d.%d:5060", 101+i%100, i%250+1)
+		s.ask(msg{src: src, method: "REGISTER", account: "100@x"})
+		s.ask(msg{src: src, method: "INVITE", account: "100@x"})
+		s.ask(msg{src: src, method: "INVITE", account: "100@x", inside: true, proven: true})
+		for _, nonce := range []policy.Nonce{policy.NonceUnknown, policy.NonceForeign} {
+			if f := s.ask(msg{src: src, method: "REGISTER", account: "100@x", secret: "made up", nonce: nonce}); i < 550 && f.status == 401 {
+				t.Fatalf("after %d s a guess is answered: %+v", i, f)
+			}
+		}
+		s.run(time.Second)
+	}
+	if f := s.register(road, "100@x"); f.status != 200 {
+		t.Errorf("from a new place when all that comes is forged: %+v", f)
+	}
+}
+
 // A call that is up goes on wherever it is made from, whatever happens to its account.
 func TestKnownPlacesSpareCalls(t *testing.T) {
 	s := newSim(t, simConfig())
@@ -166,7 +207,7 @@ func TestKnownPlacesSpareCalls(t *testing.T) {
 			t.Errorf("%s with a made-up tag: %+v", method, f)
 		}
 	}
-	if f := s.ask(msg{src: road, method: "REGISTER", account: "100@x", inside: true, proven: true}); f.Reason != policy.ReasonKnownPlaces {
+	if f := s.ask(msg{src: road, method: "REGISTER", account: "100@x", secret: "1", nonce: policy.NonceIssued, inside: true, proven: true}); f.Reason != policy.ReasonKnownPlaces {
 		t.Errorf("REGISTER with a tag: %+v", f)
 	}
 }

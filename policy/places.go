@@ -129,9 +129,11 @@ func (e *Engine) atHome(s *subject) bool {
 
 // elsewhere refuses who asks for an account in known-places mode from a place
 // that is not known. It answers 503, for a while: an honest phone comes back. What
-// belongs to a call passes.
+// belongs to a call passes, and so does a REGISTER without credentials: it is no
+// guess, and the challenge that answers it is how the next one proves its source.
 // The mode lasts until no more sources than the limit have tried within a whole
-// window.
+// window, with credentials and proof of address: whoever forges sources must not keep
+// the owner out of new places.
 func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	rule := &s.rules.DistinctSources
 	if e.accounts.until.Load() <= s.now || rule.Count <= 0 || s.standing >= Trunk || r.ofCall() {
@@ -144,7 +146,12 @@ func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	if a == nil || !a.over || e.atHome(s) {
 		return Decision{}
 	}
-	if a.over = a.note(s.source, s.now, window, rule.Count); !a.over {
+	if r.HasCredentials && r.proven() {
+		a.over = a.note(s.source, s.now, window, rule.Count)
+	} else {
+		a.over = a.exceeds(s.now, window, rule.Count)
+	}
+	if !a.over || !r.HasCredentials && string(r.Method) == "REGISTER" {
 		return Decision{}
 	}
 	raise(&e.accounts.until, s.now+window)

@@ -69,7 +69,6 @@ func userOf(account []byte) []byte {
 	return account
 }
 
-// proven says whether the request shows that its source is not forged.
-func (r *Request) proven() bool {
-	return r.Proven || r.Transport.Connected() || r.Nonce == NonceIssued
-}
+// proven says whether the request shows that its source is not forged, well enough to hold it
+// against the source. A To tag does not: who is on the other side of the call knows it, too.
+func (r *Request) proven() bool { return r.Transport.Connected() || r.Nonce == NonceIssued }

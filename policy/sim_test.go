@@ -209,7 +209,7 @@ func (s *sim) send(m msg, done func(fate)) {
 	reply := func() {
 		o := policy.Outcome{
 			Source: r.Source, Transport: r.Transport, Method: r.Method, Status: a.status, Account: r.Account,
-			Target: r.Target, HasCredentials: r.HasCredentials, Nonce: r.Nonce, Proven: r.Proven, InDialog: r.InDialog,
+			Target: r.Target, HasCredentials: r.HasCredentials, Nonce: r.Nonce, Proven: m.tr.Connected() || m.nonce == policy.NonceIssued, InDialog: r.InDialog,
 			Transaction: r.Transaction, Credentials: r.Credentials, Stale: a.stale, Unjudged: a.other && r.HasCredentials, Expires: a.expires, Dialog: m.dialog,
 			Certified: m.certified, Text: shown(m.method),
 		}

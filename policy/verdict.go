@@ -169,9 +169,11 @@ type Outcome struct {
 	HasCredentials bool // its request carried credentials
 	Certified      bool // it goes over a connection whose client has shown a trunk's certificate
 
+	// Proven says that the request came over a connection, or echoed a nonce that was sent to its
+	// source. A To tag is not enough to hold anything against the source.
+	Proven bool
 	// These are as they were in the Request.
 	Nonce       Nonce
-	Proven      bool
 	InDialog    bool
 	Transaction uint64
 	Credentials uint64

@@ -12,6 +12,7 @@ import (
 	"sipward/policy"
 	"sipward/proxy/flow"
 	"sipward/proxy/netio"
+	"sipward/sip"
 )
 
 // A Listener is one address that sipward receives SIP on.
@@ -53,6 +54,7 @@ type endpoint struct {
 	outside   bool // phones and trunks are spoken to here
 	inside    bool // PBXes are spoken to here
 	advertise string
+	names     []string             // by which advertise is written: without a standard port, too
 	stream    netio.StreamListener // for one that takes connections but DTLS
 }
 
@@ -160,7 +162,8 @@ func newEndpoints(outside, inside []Listener) (*endpoints, error) {
 			}
 		}
 		e := &endpoint{
-			transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(), advertise: l.Advertise,
+			transport: l.Transport, addr: l.Addr, wildcard: l.Addr.Addr().IsUnspecified(),
+			advertise: l.Advertise, names: namesOf(l.Advertise, l.Transport),
 			stream: netio.StreamListener{Addr: l.Addr, TLS: l.TLS, WebSocket: l.WebSocket},
 		}
 		if e.stream.WebSocket == nil && isWeb(l.Transport) {
@@ -262,19 +265,29 @@ func (s *endpoints) isOurs(host netip.Addr, port uint16, local netip.Addr) bool 
 	return false
 }
 
-// advertises reports whether text, a host with an optional port, is what an
+// advertises reports whether what stands in buf, a host with an optional port, is what an
 // endpoint advertises.
-func (s *endpoints) advertises(text []byte) bool {
+func (s *endpoints) advertises(buf []byte, hostPort sip.Span) bool {
 	for _, e := range s.all {
-		if e.advertise == "" || !strings.HasPrefix(e.advertise, string(text)) {
-			continue
-		}
-		switch port := e.advertise[len(text):]; {
-		case port == "", port == ":"+strconv.Itoa(int(standardPort(e.transport))):
-			return true
+		for _, name := range e.names {
+			if hostPort.Is(buf, name) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// namesOf returns how an advertised address may be written.
+func namesOf(advertise string, t policy.Transport) []string {
+	if advertise == "" {
+		return nil
+	}
+	names := []string{strings.ToLower(advertise)}
+	if host, ok := strings.CutSuffix(names[0], ":"+strconv.Itoa(int(standardPort(t)))); ok {
+		names = append(names, host)
+	}
+	return names
 }
 
 // defaultPort is the port of a SIP URI without one (RFC 3261 §19.1.2).

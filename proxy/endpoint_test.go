@@ -7,6 +7,7 @@ import (
 
 	"sipward/policy"
 	"sipward/proxy/flow"
+	"sipward/sip"
 )
 
 func listener(t policy.Transport, addr, advertise string) Listener {
@@ -90,10 +91,10 @@ func TestNamesUs(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]bool{
-		"edge.example.com": true, "edge.example.com:443": true, "edge.example.net:8080": true,
+		"edge.example.com": true, "edge.example.com:443": true, "edge.example.net:8080": true, "EDGE.example.COM": true,
 		"edge.example.net": false, "edge.example": false, "edge.example.com:4433": false, "": false,
 	} {
-		if got := eps.advertises([]byte(text)); got != want {
+		if got := eps.advertises([]byte(text), sip.Span{End: uint32(len(text))}); got != want {
 			t.Errorf("%q is advertised: %v, want %v", text, got, want)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sipward/policy"
+	"sipward/policy/event"
 	"sipward/policy/iplist"
 	"sipward/proxy"
 	"sipward/proxy/certs/certstest"
@@ -54,6 +55,11 @@ type rigOptions struct {
 	shared bool                 // no inside listeners
 	old    *rig                 // a rig to replace: same addresses, same PBX, same key
 	policy func(*policy.Config) // changes what the engine goes by
+	shield bool                 // drops challenges that are not a trunk's on their way to the PBX
+	// advertise is what phones are told of the outside listener for UDP.
+	advertise string
+	// events shows what is decided.
+	events *event.Bus
 	// nameServer knows the trunks' names; "": nobody answers.
 	nameServer string
 	// more are transports of further listeners, outside and inside.
@@ -123,10 +129,11 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	}
 	resolver := resolve.New(resolve.Config{Servers: []string{cmp.Or(o.nameServer, "127.0.0.1:9")}}) // port 9: nobody answers
 	cfg := proxy.Config{
-		Outside:  []proxy.Listener{{Transport: policy.UDP, Addr: out}, {Transport: policy.TCP, Addr: outTCP}},
+		Outside:  []proxy.Listener{{Transport: policy.UDP, Addr: out, Advertise: o.advertise}, {Transport: policy.TCP, Addr: outTCP}},
 		Inside:   []proxy.Listener{{Transport: policy.UDP, Addr: in}, {Transport: policy.TCP, Addr: inTCP}},
 		UDP:      netio.UDPConfig{Workers: 1},
-		Settings: proxy.Settings{Path: o.path, Trunks: set},
+		Settings: proxy.Settings{Path: o.path, Trunks: set, Shield: o.shield},
+		Events:   o.events,
 		Key:      o.key, Engine: r.engine, Pool: r.pool, Resolver: resolver,
 		DTLS: netio.DTLSConfig{TLS: r.certificate("edge.example.com")},
 		Log:  log,

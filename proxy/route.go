@@ -122,8 +122,8 @@ func (t *task) namesUs(uri *sip.URI) bool {
 		return false
 	}
 	host := uri.Host.Of(t.m.Buf)
-	if a, ok := resolve.Numeric(host); ok {
-		return t.s.eps.isOurs(a, uint16(uri.Port), t.from.local)
+	if a, ok := resolve.Numeric(host); ok && t.s.eps.isOurs(a, uint16(uri.Port), t.from.local) {
+		return true
 	}
-	return t.s.eps.advertises(uri.HostPort.Of(t.m.Buf))
+	return t.s.eps.advertises(t.m.Buf, uri.HostPort)
 }

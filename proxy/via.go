@@ -73,7 +73,7 @@ func (t *task) forgedVia(v *sip.Via) bool {
 		return false
 	}
 	a, ok := resolve.Numeric(v.Host.Of(t.m.Buf))
-	return ok && t.s.eps.isOurs(a, uint16(v.Port), t.from.local) || t.s.eps.advertises(v.SentBy.Of(t.m.Buf))
+	return ok && t.s.eps.isOurs(a, uint16(v.Port), t.from.local) || t.s.eps.advertises(t.m.Buf, v.SentBy)
 }
 
 // ourVia reads a Via value as one of ours.

@@ -75,6 +75,7 @@ func (t *task) refuseForged() bool {
 // lead back through us to the sender.
 func (t *task) leadBack(h *hop, via *flow.Token) sip.Fault {
 	tok := *via
+	tok.Follow = false // who has registered is called over his flow, also if he is a trunk
 	if !t.live.path || t.from.side == flow.Inside {
 		tok.Kind = flow.KindAlias
 		return t.aliasContacts(&tok, h.face)
@@ -245,6 +246,9 @@ func (t *task) toPhone(b *branch, tok *flow.Token, pbx uint16) {
 	}
 	if t.refuseInsecure(&h) {
 		return
+	}
+	if h.conn == nil {
+		t.noteCaller(h.addr.Addr().WithZone(""))
 	}
 	via := t.flowToken(flow.KindVia, pbx)
 	rr := *tok

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sipward/policy"
+	"sipward/policy/event"
 	"sipward/sip/siptest"
 )
 
@@ -64,6 +65,29 @@ func TestFloodWatched(t *testing.T) {
 				pbx.receive()
 			}
 		})
+	}
+}
+
+// TestEventsNameTheirOwnAccount: what cannot be read is about no account, least of all that of the message before it.
+func TestEventsNameTheirOwnAccount(t *testing.T) {
+	bus := new(event.Bus)
+	r := newRig(t, rigOptions{events: bus})
+	sub := bus.Subscribe(16)
+	defer sub.Close()
+	phone, mallory := newPeer(t, "127.0.1.1"), newPeer(t, "127.0.1.66")
+	register(r, phone, "sip:alice@10.0.0.5")
+	good := string(siptest.Register(siptest.Options{Via: mallory.addr.String()}))
+	for i, bad := range []string{
+		strings.Replace(good, "CSeq: 1 REGISTER", "CSeq: 1 INVITE", 1),
+		"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n" + good[strings.Index(good, "From:"):],
+	} {
+		mallory.send(r.outside, []byte(bad))
+		r.expectCount([...]policy.Reason{policy.ReasonMalformed, policy.ReasonForeignVia}[i], 1)
+	}
+	for i, want := range []string{"alice@example.com", "", ""} {
+		if ev := <-sub.C(); ev.Account.String() != want {
+			t.Errorf("event %d (%s) names %q, want %q", i, ev.Reason, ev.Account.String(), want)
+		}
 	}
 }
 

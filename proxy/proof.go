@@ -12,13 +12,19 @@ import (
 
 // UDP sources can be forged. A request proves its own when it echoes something that
 // only we or the PBX have sent to that address: the nonce of a challenge that passed
-// through us, or the To tag of a response. Both are remembered for a while, as keyed
-// hashes, in fixed memory; those of sources in good standing apart from the others', so
-// that a flood of strangers does not make us forget them.
+// through us, or the To tag of a response (for who was called, the From tag of the INVITE).
+// Both are remembered for a while, as keyed hashes, in fixed memory; those of sources in
+// good standing apart from the others', so that a flood of strangers does not make us
+// forget them.
+//
+// Some PBXes give everybody the same nonce within a second (Kamailio does, unless told
+// otherwise), so that a stranger knows what a phone was sent. A nonce that went to more
+// than one address proves one only together with the Call-ID of the request that was
+// challenged, which the same request with credentials has, too (RFC 3261 §22.2).
 type proofs struct {
-	nonces [2]*flow.Memory // issued to an address: strangers, others
-	issued [2]*flow.Memory // issued to anybody
-	tags   [2]*flow.Memory // To tags sent to an address
+	nonces [2]*flow.Memory // issued to an address, also with a Call-ID: strangers, others
+	issued [2]*flow.Memory // issued to anybody, and which to more than one address
+	tags   [2]*flow.Memory // tags sent to an address
 }
 
 const (
@@ -31,19 +37,35 @@ const (
 
 func newProofs() (p proofs) {
 	for i, n := range [2]int{strangerProof, knownProof} {
-		p.nonces[i], p.issued[i], p.tags[i] = flow.NewMemory(n), flow.NewMemory(n), flow.NewMemory(n)
+		p.nonces[i], p.issued[i], p.tags[i] = flow.NewMemory(2*n), flow.NewMemory(n), flow.NewMemory(n)
 	}
 	return p
 }
 
-// withQOP marks the key of a nonce whose challenge offered a qop. The bit is not among
-// those that choose a bucket.
-const withQOP = 1 << 63
+// withQOP marks the key of a nonce whose challenge offered a qop, and shared that of one which
+// went to more than one address. The bit is not among those that choose a bucket.
+const (
+	withQOP = 1 << 63
+	shared  = 1 << 63
+)
 
-// proofKey hashes what was echoed together with the address that it was sent to.
-func (t *task) proofKey(kind byte, text []byte, addr netip.Addr) uint64 {
+// The kinds of keys.
+const (
+	keyNonce    = 'n' // a nonce that was sent to an address
+	keyNonceFor = 'c' // … in the answer to a request with that Call-ID
+	keyIssued   = 'i' // a nonce that was sent to anybody
+	keyTag      = 't' // the tag of a response, and the dialog
+	keyCaller   = 'f' // the tag of who calls, and the call
+	keyAsked    = 'q' // a transaction, in transparent mode
+	keyBinding  = 'b' // that a phone has registered, in transparent mode
+)
+
+// proofKey hashes what was echoed, which has no zero bytes, together with the address that it was sent to.
+func (t *task) proofKey(kind byte, addr netip.Addr, parts ...[]byte) uint64 {
 	h := append(t.buf[:0], kind)
-	h = append(h, text...)
+	for _, p := range parts {
+		h = append(append(h, p...), 0)
+	}
 	if addr.IsValid() {
 		a := addr.As16()
 		h = append(h, a[:]...)
@@ -55,13 +77,7 @@ func (t *task) proofKey(kind byte, text []byte, addr netip.Addr) uint64 {
 // tagKey hashes a To tag together with the dialog and the address that it was sent to.
 func (t *task) tagKey(addr netip.Addr) uint64 {
 	m := &t.m
-	h := append(t.wire[:0], m.To.Tag.Of(m.Buf)...)
-	h = append(h, 0)
-	h = append(h, m.From.Tag.Of(m.Buf)...)
-	h = append(h, 0)
-	h = append(h, m.CallID.Of(m.Buf)...)
-	t.wire = h
-	return t.proofKey('t', h, addr)
+	return t.proofKey(keyTag, addr, m.To.Tag.Of(m.Buf), m.From.Tag.Of(m.Buf), m.CallID.Of(m.Buf))
 }
 
 // memory says in which of the two memories a source is remembered.
@@ -91,11 +107,35 @@ func (t *task) noteChallenge(addr netip.Addr) (stale bool) {
 		if !c.QOP.Empty() {
 			qop = withQOP
 		}
-		nonce := c.Nonce.Of(m.Buf)
-		t.s.proofs.nonces[which].Add(t.proofKey('n', nonce, addr)|qop, t.now, t.now+proofLife)
-		t.s.proofs.issued[which].Add(t.proofKey('i', nonce, netip.Addr{}), t.now, t.now+proofLife)
+		t.noteNonce(c.Nonce.Of(m.Buf), addr, which, qop)
 	}
 	return stale
+}
+
+// noteNonce remembers a nonce that is issued to addr.
+func (t *task) noteNonce(nonce []byte, addr netip.Addr, which int, qop uint64) {
+	p, until := &t.s.proofs, t.now+proofLife
+	own, anybody := t.proofKey(keyNonce, addr, nonce), t.proofKey(keyIssued, netip.Addr{}, nonce)
+	before, _ := p.issuedTo(own, t.now)
+	p.nonces[which].Add(own|qop, t.now, until)
+	p.nonces[which].Add(t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now, until)
+	if known := p.issued[which].Add(anybody, t.now, until) || p.issued[1-which].Has(anybody, t.now); known && !before {
+		p.issued[1].Add(anybody|shared, t.now, until) // strangers fill it no faster than a PBX repeats itself
+	}
+}
+
+// has reports whether one of the two memories has a key.
+func has(m *[2]*flow.Memory, key uint64, now int64) bool {
+	return m[0].Has(key, now) || m[1].Has(key, now)
+}
+
+// issuedTo reports whether the nonce of a key was issued to its address, and whether with a qop.
+func (p *proofs) issuedTo(key uint64, now int64) (ok, qop bool) {
+	if has(&p.nonces, key, now) {
+		return true, false
+	}
+	ok = has(&p.nonces, key|withQOP, now)
+	return ok, ok
 }
 
 // noteTag remembers the To tag of a response that goes to addr.
@@ -105,21 +145,29 @@ func (t *task) noteTag(addr netip.Addr) {
 	}
 }
 
+// callerKey hashes the tag of who called together with the call and the address that was called.
+func (t *task) callerKey(tag sip.Span, addr netip.Addr) uint64 {
+	return t.proofKey(keyCaller, addr, tag.Of(t.m.Buf), t.m.CallID.Of(t.m.Buf))
+}
+
+// noteCaller remembers the From tag of a PBX's INVITE that goes to addr: who was called echoes it as To
+// tag in what he sends inside the call.
+func (t *task) noteCaller(addr netip.Addr) {
+	if t.m.Method == sip.MethodInvite {
+		t.s.proofs.tags[t.memory(addr)].Add(t.callerKey(t.m.From.Tag, addr), t.now, t.now+proofLife)
+	}
+}
+
 // proveNonce finds out where the nonce of the request's credentials comes from.
 func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qop bool) {
-	key := t.proofKey('n', nonce, addr)
-	for i := range t.s.proofs.nonces {
-		for _, bit := range [...]uint64{0, withQOP} {
-			if t.s.proofs.nonces[i].Has(key|bit, t.now) {
-				return policy.NonceIssued, bit != 0
-			}
-		}
-	}
-	key = t.proofKey('i', nonce, netip.Addr{})
-	for i := range t.s.proofs.issued {
-		if t.s.proofs.issued[i].Has(key, t.now) {
-			return policy.NonceForeign, false
-		}
+	p := &t.s.proofs
+	own, qop := p.issuedTo(t.proofKey(keyNonce, addr, nonce), t.now)
+	anybody := t.proofKey(keyIssued, netip.Addr{}, nonce)
+	switch {
+	case own && (!has(&p.issued, anybody|shared, t.now) || has(&p.nonces, t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now)):
+		return policy.NonceIssued, qop
+	case own, has(&p.issued, anybody, t.now):
+		return policy.NonceForeign, false
 	}
 	return policy.NonceUnknown, false
 }
@@ -132,8 +180,8 @@ func (t *task) prove() {
 	r.Proven = t.from.conn != nil
 	r.InDialog = !m.To.Tag.Empty()
 	if r.InDialog && !r.Proven {
-		key := t.tagKey(addr)
-		r.Proven = t.s.proofs.tags[0].Has(key, t.now) || t.s.proofs.tags[1].Has(key, t.now)
+		tags := &t.s.proofs.tags
+		r.Proven = has(tags, t.tagKey(addr), t.now) || has(tags, t.callerKey(m.To.Tag, addr), t.now)
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
@@ -169,7 +217,7 @@ func better(a, b policy.Nonce) bool {
 const (
 	stampNonce       = 0b0000_0011
 	stampCredentials = 1 << 2 // an Authorization header
-	stampProven      = 1 << 3
+	stampProven      = 1 << 3 // the address; by a tag alone it is not: who is called knows it, too
 	stampInDialog    = 1 << 4
 	stampProxy       = 1 << 5 // a Proxy-Authorization header
 	stampSecure      = 1 << 6 // a sips URI; see adaptAnswer
@@ -186,7 +234,7 @@ func (t *task) stamp() []byte {
 	if t.m.Has(sip.HeaderProxyAuthorization) {
 		flags |= stampProxy
 	}
-	if r.Proven {
+	if t.from.conn != nil || r.Nonce == policy.NonceIssued {
 		flags |= stampProven
 	}
 	if r.InDialog {

@@ -395,6 +395,22 @@ func TestPreloadedRoute(t *testing.T) {
 	}
 }
 
+// TestAdvertisedRoute: behind 1:1 NAT the Route names the address that phones are told.
+func TestAdvertisedRoute(t *testing.T) {
+	for _, advertise := range []string{"203.0.113.9:5060", "edge.example.com:5060"} {
+		r := newRig(t, rigOptions{advertise: advertise})
+		phone := newPeer(t, "127.0.1.1")
+		host, _, _ := strings.Cut(advertise, ":")
+		for i, named := range []string{advertise, host, strings.ToUpper(host)} {
+			o := siptest.Options{Via: phone.addr.String(), CallID: fmt.Sprint(i), Headers: []string{"Route: <sip:" + named + ";lr>"}}
+			phone.send(r.outside, siptest.Invite(o))
+			if m, _ := r.pbx.receive(); m.Has(sip.HeaderRoute) {
+				t.Errorf("advertised as %s: our Route was left: %q", advertise, values(m, sip.HeaderRoute))
+			}
+		}
+	}
+}
+
 func TestPath(t *testing.T) {
 	r := newRig(t, rigOptions{path: true})
 	phone := newPeer(t, "127.0.1.1")
@@ -445,6 +461,34 @@ func TestTrunk(t *testing.T) {
 	phone.send(r.outside, siptest.Invite(siptest.Options{Via: phone.addr.String(), RequestURI: target}))
 	r.pbx.receive()
 	trunk.silent()
+}
+
+// TestTrunkRegisters: whoever stands on the list of trunks may register with the PBX as well, and is called where he has
+// registered from; what he answers is a trunk's.
+func TestTrunkRegisters(t *testing.T) {
+	for _, path := range []bool{false, true} {
+		t.Run(fmt.Sprintf("path=%v", path), func(t *testing.T) {
+			r := newRig(t, rigOptions{trunks: []string{"127.0.2.0/24"}, path: path, shield: true})
+			branch := newPeer(t, "127.0.2.1")
+			m := register(r, branch, "sip:branch@10.0.0.5")
+			contact := contactURI(value(m, sip.HeaderContact, 0))
+			r.pbx.send(r.inside, respond(m, "200 OK", "Contact: <"+contact+">;expires=60"))
+			branch.receive()
+			o := siptest.Options{Via: r.pbx.addr.String(), RequestURI: contact}
+			if path {
+				o.Headers = []string{"Route: " + value(m, sip.HeaderPath, 0)}
+			}
+			r.pbx.send(r.inside, siptest.Invite(o))
+			invite, _ := branch.receive()
+			if uri(invite) != "sip:branch@10.0.0.5" {
+				t.Errorf("called as %s", uri(invite))
+			}
+			branch.send(r.outside, respond(invite, "407 Proxy Authentication Required", `Proxy-Authenticate: Digest realm="branch", nonce="n"`))
+			if m, _ := r.pbx.receive(); m.Status != 407 {
+				t.Errorf("the PBX got\n%s", m.Buf)
+			}
+		})
+	}
 }
 
 func TestPBXAsksSipward(t *testing.T) {

@@ -104,7 +104,8 @@ func challenging(status int) bool { return status == 401 || status == 407 }
 func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *branch, granted int64) policy.Decision {
 	m := &t.m
 	challenge := challenging(m.Status)
-	if tok.Side == flow.Inside && challenge && !tok.Follow && t.live.shield {
+	carrier := tok.Follow || t.from.trunk || t.from.certified
+	if tok.Side == flow.Inside && challenge && !carrier && t.live.shield {
 		// Only carriers may ask a PBX for its password.
 		t.s.engine.DigestLeak(t.from.addr.Addr(), t.now)
 		return policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonDigestLeak}

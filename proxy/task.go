@@ -92,6 +92,7 @@ func newTask(s *Server, shard *policy.Shard, times *histogram) *task {
 func (t *task) handle(b []byte) {
 	fault := t.m.Parse(b, t.from.ep.framed())
 	t.e.Reset(&t.m)
+	t.account = t.account[:0]
 	if t.s.transit != nil {
 		t.transit(fault)
 		return

@@ -179,10 +179,7 @@ const stampAnswered = 1 << 7
 // askedKey is the same for a request and its responses. The client's address is part of
 // it, so that a stranger who knows a branch cannot meddle.
 func (t *task) askedKey(b *branch, client netip.Addr) uint64 {
-	m := &t.m
-	t.wire = append(t.wire[:0], b[:8]...)
-	t.wire = append(t.wire, m.MethodText.Of(m.Buf)...)
-	return t.proofKey('q', t.wire, client)
+	return t.proofKey(keyAsked, client, b[:8], t.m.MethodText.Of(t.m.Buf))
 }
 
 // noteAsked remembers what the answer to the request at hand will be judged by. It
@@ -266,7 +263,7 @@ func (t *task) uniformInTransit(client *flow.Token) bool {
 	return t.sendUniform(&back, client)
 }
 
-func (t *task) bindingKey(addr netip.Addr) uint64 { return t.proofKey('b', nil, addr) }
+func (t *task) bindingKey(addr netip.Addr) uint64 { return t.proofKey(keyBinding, addr) }
 
 // What is noted of a PBX's request: whether it went to an address that a phone has
 // registered from.
@@ -278,6 +275,9 @@ const (
 // transitAsking handles a PBX's request.
 func (t *task) transitAsking() {
 	t.accountOf()
+	if t.from.conn == nil {
+		t.noteCaller(t.from.local)
+	}
 	if t.m.Method != sip.MethodAck {
 		b := t.branchOf()
 		note := notedOthers
@@ -306,7 +306,7 @@ func (t *task) transitReply() {
 		t.pass()
 		return
 	}
-	pbx := flow.Token{Side: flow.Inside, Stream: t.from.conn != nil, Addr: t.from.target(), Follow: t.from.trunk || note[0] == notedOthers}
+	pbx := flow.Token{Side: flow.Inside, Stream: t.from.conn != nil, Addr: t.from.target(), Follow: note[0] == notedOthers}
 	if d := t.observed(&pbx, nil, nil, &b, 0); d.Verdict != policy.Pass {
 		t.note(d.Verdict, d.Reason, "")
 		return

@@ -42,6 +42,9 @@ func (t *task) toTrunk(b *branch, pbx uint16) {
 	if t.refuseInsecure(&h) {
 		return
 	}
+	if h.conn == nil {
+		t.noteCaller(h.addr.Addr().WithZone(""))
+	}
 	via := t.flowToken(flow.KindVia, pbx)
 	via.Follow = true
 	if t.m.Method == sip.MethodRegister {

@@ -120,7 +120,7 @@ func (t *task) sendUniform(h *hop, tok *flow.Token) bool {
 			b = append(b, line.text[:line.nonce.Off]...)
 			from := len(b)
 			b = appendNonce(b, line.nonce.Of(line.text))
-			t.issued(b[from:], line.text, tok.Addr.Addr())
+			t.madeUp(b[from:], line.text, tok.Addr.Addr())
 			b = append(b, line.text[line.nonce.End:]...)
 		}
 	}
@@ -154,17 +154,18 @@ func (t *task) appendOfRequest(b []byte, id sip.HeaderID) []byte {
 	return b
 }
 
-// issued remembers a nonce that we made up as if the PBX had: whoever answers it has
+// madeUp remembers a nonce that we made up as if the PBX had issued it: whoever answers it has
 // proved his address.
-func (t *task) issued(nonce, line []byte, addr netip.Addr) {
+func (t *task) madeUp(nonce, line []byte, addr netip.Addr) {
 	var qop uint64
 	if bytes.Contains(line, []byte("qop=")) {
 		qop = withQOP
 	}
-	t.s.proofs.nonces[0].Add(t.proofKey('n', nonce, addr)|qop, t.now, t.now+proofLife)
+	t.noteNonce(nonce, addr, 0, qop)
 }
 
-// nonceHead is how much of a real nonce is kept: where PBXes write the time.
+// nonceHead is how much of a real nonce is kept: where PBXes write the time. Of a short one nothing
+// is, or it would be the one that somebody else was given.
 const nonceHead = 10
 
 // appendNonce appends a nonce that looks like the given one.
@@ -176,9 +177,13 @@ func appendNonce(b, like []byte) []byte {
 			alphabet = alnum
 		}
 	}
+	head := nonceHead
+	if len(like) < 2*nonceHead {
+		head = 0
+	}
 	for i, c := range like {
 		plain := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if i >= nonceHead && plain {
+		if i >= head && plain {
 			c = alphabet[rand.IntN(len(alphabet))]
 		}
 		b = append(b, c)

@@ -160,7 +160,7 @@ func (s *site) attackerTo(t *testing.T, w wire, a netip.Addr, to netip.AddrPort)
 
 var (
 	statusLine = regexp.MustCompile(`^SIP/2\.0 (\d{3}) `)
-	callID     = regexp.MustCompile(`(?mi)^Call-ID:\s*(\S+)\r$`)
+	fromTag    = regexp.MustCompile(`(?mi)^From:.*;tag=(\S+)\r$`)
 )
 
 func (a *attacker) listen(next func() ([]byte, error)) {
@@ -170,7 +170,7 @@ func (a *attacker) listen(next func() ([]byte, error)) {
 		if err != nil {
 			return
 		}
-		status, id := statusLine.FindSubmatch(b), callID.FindSubmatch(b)
+		status, id := statusLine.FindSubmatch(b), fromTag.FindSubmatch(b)
 		if status == nil || id == nil {
 			continue
 		}
@@ -186,7 +186,7 @@ func (a *attacker) listen(next func() ([]byte, error)) {
 	}
 }
 
-// answered is how many of the requests with these Call-IDs have a final answer.
+// answered is how many of the requests with these From tags have a final answer.
 func (a *attacker) answered(ids []string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -221,7 +221,8 @@ func (a *attacker) answer(id string) []byte {
 	return a.raw[id]
 }
 
-// letter is a request of a new transaction, that looks like an ordinary phone's, and its Call-ID.
+// letter is a request of a new transaction, that looks like an ordinary phone's, and its From tag. All of an attacker have one
+// Call-ID, as RFC 3261 §22.2 wants it of a request with credentials and the one that was challenged.
 func (a *attacker) letter(method, uri, user string, extra ...string) ([]byte, string) {
 	a.n++
 	return letter(method, uri, user, a.site.pbx.Domain(), a.local, a.wire.over, fmt.Sprintf("%s-%d", a.id, a.n), extra...)
@@ -232,19 +233,20 @@ func letter(method, uri, user, domain string, from netip.AddrPort, over phone.Tr
 	if method == "REGISTER" {
 		to = "sip:" + user + "@" + domain
 	}
-	call := fmt.Sprintf("%s@%v", id, from.Addr())
+	call, _, _ := strings.Cut(id, "-")
+	tag := "f" + id
 	lines := append([]string{
 		fmt.Sprintf("%s %s SIP/2.0", method, uri),
 		fmt.Sprintf("Via: SIP/2.0/%s %v;rport;branch=z9hG4bK.a%s", over, from, id),
 		"Max-Forwards: 70",
-		fmt.Sprintf("From: <sip:%s@%s>;tag=f%s", user, domain, id),
+		fmt.Sprintf("From: <sip:%s@%s>;tag=%s", user, domain, tag),
 		fmt.Sprintf("To: <%s>", to),
-		"Call-ID: " + call,
+		fmt.Sprintf("Call-ID: %s@%v", call, from.Addr()),
 		"CSeq: 20 " + method,
 		fmt.Sprintf("Contact: <sip:%s@%v>", user, from),
 		"User-Agent: Yealink SIP-T46S 66.86.0.15",
 	}, extra...)
-	return []byte(strings.Join(append(lines, "Content-Length: 0", "", ""), "\r\n")), call
+	return []byte(strings.Join(append(lines, "Content-Length: 0", "", ""), "\r\n")), tag
 }
 
 // ask sends a request, over UDP again and again, until it is answered, and gives the answer.
@@ -301,7 +303,7 @@ func steadily(rate, n int, f func(i int) bool) {
 	}
 }
 
-// guessAt sends n guesses, so many a second, whether they are answered or not, and gives their Call-IDs. It ends early when
+// guessAt sends n guesses, so many a second, whether they are answered or not, and gives their From tags. It ends early when
 // the connection has been closed.
 func (a *attacker) guessAt(ch *digest.Challenge, user string, rate, n int) []string {
 	var ids []string

@@ -49,8 +49,16 @@ func TestTop(t *testing.T) {
 			if err := w.begin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			done := make(chan error, 1)
-			go func() { done <- w.live(t.Context(), tty, tty) }()
+			ctx, cancel := context.WithCancel(t.Context())
+			done, ended := make(chan error, 1), make(chan struct{})
+			go func() {
+				defer close(ended)
+				done <- w.live(ctx, tty, tty)
+			}()
+			defer func() { // also when the test fails: nothing closes a terminal that is drawn on
+				cancel()
+				<-ended
+			}()
 			shown.Await(t, "192.0.2.9", 30*time.Second)
 			r.cli(0, words("ban "+address))
 			shown.Await(t, address, 30*time.Second)

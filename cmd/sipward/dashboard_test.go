@@ -209,6 +209,7 @@ func (b *browser) onlyAsks(origin string) {
 type stage struct {
 	link, origin, token string
 	edge                netip.AddrPort
+	stop                func() // ends it
 }
 
 var (
@@ -238,7 +239,7 @@ func startStage(t *testing.T) stage {
 	if link == nil || token == nil || edge == nil {
 		t.Fatalf("no link, token or address in\n%s", out)
 	}
-	return stage{link: link[0], origin: link[1], token: token[1], edge: netip.MustParseAddrPort(edge[1])}
+	return stage{link: link[0], origin: link[1], token: token[1], edge: netip.MustParseAddrPort(edge[1]), stop: cancel}
 }
 
 // guess has somebody guess the password of 1001 until he is no longer answered.
@@ -325,6 +326,24 @@ func TestDashboard(t *testing.T) {
 	t.Run("sections", func(t *testing.T) { b.sections(t) })
 	t.Run("logout", func(t *testing.T) { b.logOut(t, s) })
 	b.onlyAsks(s.origin)
+}
+
+// TestDashboardLeftAlone: a page whose sipward has ended says that what it shows is old.
+func TestDashboardLeftAlone(t *testing.T) {
+	b := newBrowser(t)
+	s := startStage(t)
+	b.open(s.link)
+	b.shows("Good standing")
+	for kernel, want := range map[string]bool{
+		`{backend: "none", configured: "auto"}`: true, `{backend: "none", configured: "none"}`: true,
+		`{backend: "none", configured: "ipset"}`: false, `{backend: "ipset", configured: "auto"}`: false,
+	} {
+		if got := eval[bool](b, `import("/ui/system.js").then((m) => m.mirrorOff(`+kernel+`))`); got != want {
+			t.Errorf("the mirror %s is off: %t", kernel, got)
+		}
+	}
+	s.stop()
+	b.shows("What is shown is old: sipward does not answer.")
 }
 
 // checkCookie: no script and no other site gets at the session.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,10 @@ SIGTERM and Ctrl-C end it, SIGHUP has it read its configuration again. It tells
 systemd when it is ready, reloads and stops, and feeds its watchdog.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := filepath.Abs(path) // as status and a log are to show it
+			if err != nil {
+				return err
+			}
 			c, err := loadConfiguration(path)
 			if err != nil {
 				return err

@@ -8,7 +8,7 @@ import { liveView } from "./live.js";
 import { reportsView } from "./reports.js";
 import { sourceView } from "./source.js";
 import { openStream } from "./stream.js";
-import { systemView } from "./system.js";
+import { mirrorOff, systemView } from "./system.js";
 
 const sections = [
   ["live", "Live", liveView],
@@ -108,6 +108,7 @@ function start(session) {
       } }, "Log out"))),
     nav, h("div", { class: "body" }, alarm, main));
 
+  const showAlarms = alarms(alarm);
   let ended = false, timer = 0, polling = null;
   function poll() {
     polling ??= get("/v1/status").then((s) => {
@@ -122,6 +123,7 @@ function start(session) {
       connection.dataset.state = "bad";
       setText(connection, e.status === 0 ? "No connection" : "Error");
       connection.title = e.message;
+      if (!ended) showAlarms(app.status, e.message);
     }).finally(() => {
       polling = null;
       clearTimeout(timer);
@@ -156,7 +158,7 @@ function start(session) {
   };
   window.addEventListener("hashchange", moved);
   const clockTimer = setInterval(tick, 1000);
-  const unwatch = [app.watch(alarms(alarm)), app.watch(news())];
+  const unwatch = [app.watch((s) => showAlarms(s)), app.watch(news())];
   stop = () => {
     ended = true;
     leave();
@@ -173,23 +175,29 @@ function start(session) {
   poll();
 }
 
-// alarms shows what somebody should look at now.
+// alarms shows what somebody should look at now: of a status, and why there is none that is newer.
 function alarms(element) {
   let shown = "";
-  return (s) => {
-    const all = [];
-    const down = s.pbx.filter((p) => !p.up);
-    if (down.length > 0) all.push(down.length === s.pbx.length ? "No PBX is up: requests are answered 503." : `${plural(down.length, "PBX is", "PBXes are")} down: ${down.map((p) => p.address).join(", ")}.`);
-    for (const f of s.breaker.filter((f) => f.open)) all.push(`Automatic bans (${f.name}) have stopped: more than ${f.limit} within a minute look like a mistake. Known attackers stay out.`);
-    if (!s.store.ok) all.push(`The database cannot be used (${visible(s.store.error)}); ${plural(s.store.pending, "change waits", "changes wait")} to be written. Traffic goes on.`);
-    if (s.journal && !s.journal.ok) all.push(`The journal cannot be used (${visible(s.journal.error)}); ${plural(s.journal.waiting, "entry waits", "entries wait")} to be written. Traffic goes on.`);
-    if (s.kernel.configured !== "none" && s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
-    for (const c of s.certificates.filter((c) => c.warning)) all.push(`The certificate ${visible(c.source)} (${visible(c.names.join(", "))}) ${visible(c.warning)}.`);
-    for (const a of s.known_places) all.push(`${visible(a)} is under attack from many sources, and is let in only from where it has registered before.`);
+  return (s, lost) => {
+    const all = lost ? [`What is shown is old: ${lost}`] : [];
+    if (s) all.push(...troubles(s));
     if (all.join("\n") === shown) return;
     shown = all.join("\n");
     put(element, all.map((text) => h("p", { class: "alarm" }, text)));
   };
+}
+
+function troubles(s) {
+  const all = [];
+  const down = s.pbx.filter((p) => !p.up);
+  if (down.length > 0) all.push(down.length === s.pbx.length ? "No PBX is up: requests are answered 503." : `${plural(down.length, "PBX is", "PBXes are")} down: ${down.map((p) => p.address).join(", ")}.`);
+  for (const f of s.breaker.filter((f) => f.open)) all.push(`Automatic bans (${f.name}) have stopped: more than ${f.limit} within a minute look like a mistake. Known attackers stay out.`);
+  if (!s.store.ok) all.push(`The database cannot be used (${visible(s.store.error)}); ${plural(s.store.pending, "change waits", "changes wait")} to be written. Traffic goes on.`);
+  if (s.journal && !s.journal.ok) all.push(`The journal cannot be used (${visible(s.journal.error)}); ${plural(s.journal.waiting, "entry waits", "entries wait")} to be written. Traffic goes on.`);
+  if (!mirrorOff(s.kernel) && s.kernel.reason) all.push(`The kernel does not follow: ${visible(s.kernel.reason)}. sipward itself still drops what is banned.`);
+  for (const c of s.certificates.filter((c) => c.warning)) all.push(`The certificate ${visible(c.source)} (${visible(c.names.join(", "))}) ${visible(c.warning)}.`);
+  for (const a of s.known_places) all.push(`${visible(a)} is under attack from many sources, and is let in only from where it has registered before.`);
+  return all;
 }
 
 // news tells of notices that come while the page is open.

@@ -4,6 +4,7 @@ import { bars, key } from "./chart.js";
 import { h, oneLine, put, setText, Table, visible } from "./dom.js";
 import { absolute, clock, count, duration, grouped, groups, plural, rate, time } from "./format.js";
 import { addressOf } from "./stream.js";
+import { mirrorOff } from "./system.js";
 
 const stopGroups = groups.filter(([name]) => name !== "passed");
 const spans = [["15m", "15 minutes", 900], ["1h", "1 hour", 3600], ["24h", "24 hours", 86400]];
@@ -104,7 +105,7 @@ export function liveView(app, main) {
     setText(f.pbx.value, `${up} of ${s.pbx.length}`);
     f.pbx.element.dataset.state = up === s.pbx.length ? "good" : "bad";
     setText(f.pbx.note, up === s.pbx.length ? "all answer" : s.pbx.filter((p) => !p.up).map((p) => p.address).join(", ") + " down");
-    const k = s.kernel, off = k.configured === "none";
+    const k = s.kernel, off = mirrorOff(k);
     setText(f.kernel.value, k.backend === "none" ? "off" : k.backend);
     f.kernel.element.dataset.state = !off && k.reason ? "bad" : "good";
     setText(f.kernel.note, off ? "sipward alone drops" : k.reason ? "does not follow" : count(k.dropped_bans) + " packets dropped there");

@@ -5,6 +5,9 @@ import { rows } from "./source.js";
 
 const state = (good, text) => h("span", { class: "state", "data-state": good ? "good" : "bad" }, h("span", { "aria-hidden": "true" }, good ? "● " : "▲ "), text);
 
+// mirrorOff: nothing is to follow in the kernel, because nobody wants it or, with "auto", there is none to be had.
+export const mirrorOff = (k) => k.backend === "none" && (k.configured === "none" || k.configured === "auto");
+
 export function systemView(app, main) {
   const head = h("div"), kernel = h("div"), store = h("div"), journal = h("div"), tcp = h("p", { class: "note" }), again = h("p", { class: "note" });
   const protocols = h("div");
@@ -82,7 +85,7 @@ export function systemView(app, main) {
       ["Outside", h("span", { class: "mono" }, s.outside.join(", "))], ["Inside", h("span", { class: "mono" }, s.inside.join(", "))],
       ["Configuration", s.config ? h("span", { class: "mono" }, s.config) : null], ["Process", String(s.pid)]));
     put(protocols, rows(["SIP", "on: " + s.outside.join(", ")], ["TFTP", s.tftp ? tftp(s.tftp) : "off"], ["DNS", s.dns ? figures(s.dns) : "off"]));
-    put(kernel, rows(["State", k.configured === "none" ? "off: sipward alone drops what is banned" : k.reason ? state(false, "does not follow: " + oneLine(k.reason)) : state(true, "follows, by " + k.backend)],
+    put(kernel, rows(["State", mirrorOff(k) ? "off: sipward alone drops what is banned" + (k.configured === "auto" && k.reason ? ` (${oneLine(k.reason)})` : "") : k.reason ? state(false, "does not follow: " + oneLine(k.reason)) : state(true, "follows, by " + k.backend)],
       ["Scope", k.backend === "none" ? null : k.scope], ["Dropped there", k.backend === "none" ? null : `${count(k.dropped_bans)} packets of banned sources, ${count(k.dropped_strangers)} of strangers over their limit`],
       ["Limit for strangers", k.strangers ? count(k.strangers) + " packets/s" : null],
       ["Repairs", k.backend === "none" ? null : `${count(k.repairs)}, made anew ${count(k.resyncs)} times, ${count(k.failures)} failures`],

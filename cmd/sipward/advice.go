@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// withAdvice adds to an error of starting what a person can do about it, where the system
-// alone has said what is wrong.
+// withAdvice adds to an error what a person can do about it, where the system alone has said
+// what is wrong: with files, sockets or rules that sipward makes. It leaves nil as it is.
 func withAdvice(err error) error {
 	file := errors.As(err, new(*fs.PathError))
 	if op := new(net.OpError); errors.As(err, &op) && op.Net == "unix" {
@@ -26,7 +26,7 @@ func withAdvice(err error) error {
 	case errors.Is(err, syscall.EACCES):
 		advice = "a port below 1024 needs CAP_NET_BIND_SERVICE, which dist/sipward.service grants"
 	case errors.Is(err, syscall.EPERM):
-		advice = "this needs CAP_NET_ADMIN and CAP_NET_RAW, which dist/sipward.service grants"
+		advice = "this needs root, or CAP_NET_ADMIN and CAP_NET_RAW, which dist/sipward.service grants"
 	default:
 		return err
 	}

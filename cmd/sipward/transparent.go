@@ -49,7 +49,7 @@ func transparentCommand(cmd *cobra.Command, do func(cmd *cobra.Command, r *diver
 			return err
 		}
 		defer r.Close()
-		return do(cmd, r, c.conf)
+		return withAdvice(do(cmd, r, c.conf))
 	}
 	configFlag(cmd, &path)
 	return cmd

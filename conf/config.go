@@ -248,7 +248,8 @@ type TCP struct {
 
 // UDP holds the shape of the datagram workers.
 type UDP struct {
-	// Workers is how many threads receive on each listener. Zero: one for every two CPUs.
+	// Workers is how many threads receive on each listener. Zero: one for every two CPUs, and
+	// two where there are two.
 	Workers int
 	// Batch is how many datagrams one system call may move.
 	Batch int

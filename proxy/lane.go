@@ -14,7 +14,8 @@ import (
 // phone a message.
 
 // A lane is one worker's share of the strangers' budget, and what the controller
-// wants to know of the worker. The worker alone writes it; it fills its cache lines.
+// wants to know of the worker. The worker alone writes it, but for the controller's own;
+// it fills its cache lines.
 type lane struct {
 	tokens float64
 	last   int64
@@ -23,7 +24,9 @@ type lane struct {
 	refused   atomic.Uint64 // over the budget
 	asked     atomic.Uint64 // requests sent to PBXes that must be answered
 	answered  atomic.Uint64 // responses that came back
-	_         [80]byte
+
+	before totals // of the last interval; the controller's own
+	_      [48]byte
 }
 
 // overload is the controller and the budget that it sets.
@@ -32,11 +35,13 @@ type overload struct {
 	fill   []func() float64
 	full   func()       // Config.QueueFull; may be nil
 	static atomic.Int64 // messages per second, from the configuration; 0: none
+	// visited is to how many lanes strangers came in the last interval.
+	visited atomic.Int64
 	// What the PBXes are asked and answer per second, smoothed; the controller's own.
 	asked, answered float64
 	calm            int // intervals in a row in which nothing was behind and nobody refused
-	// limit is the budget in force for each lane in messages per second, as the bits of
-	// a float64; 0: none.
+	// limit is the budget in force for each visited lane in messages per second, as the
+	// bits of a float64; 0: none.
 	limit atomic.Uint64
 }
 
@@ -84,7 +89,6 @@ func (o *overload) take(l *lane, now int64) bool {
 func (o *overload) run(ctx context.Context) error {
 	tick := time.NewTicker(controlEvery)
 	defer tick.Stop()
-	var before totals
 	budget := math.Inf(1)
 	last := time.Now()
 	for {
@@ -92,10 +96,8 @@ func (o *overload) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			sum := o.totals()
-			d := sum.minus(before)
-			budget = o.adapt(budget, d, now.Sub(last).Seconds())
-			before, last = sum, now
+			budget = o.adapt(budget, o.interval(), now.Sub(last).Seconds())
+			last = now
 			o.set(budget)
 		}
 	}
@@ -139,22 +141,29 @@ func (o *overload) set(budget float64) {
 		o.limit.Store(0)
 		return
 	}
-	o.limit.Store(math.Float64bits(budget / float64(max(len(o.lanes), 1))))
+	o.limit.Store(math.Float64bits(budget / float64(max(o.visited.Load(), 1))))
 }
 
 // totals are the sums over all lanes.
 type totals struct{ strangers, refused, asked, answered uint64 }
 
-func (o *overload) totals() (t totals) {
+// interval is what has happened since it was called last, and counts the lanes that strangers
+// came to: a worker that none come to, as one that PBXes have for themselves, needs no share
+// of the budget.
+func (o *overload) interval() (d totals) {
+	visited := int64(0)
 	for _, l := range o.lanes {
-		t.strangers += l.strangers.Load()
-		t.refused += l.refused.Load()
-		t.asked += l.asked.Load()
-		t.answered += l.answered.Load()
+		now := totals{l.strangers.Load(), l.refused.Load(), l.asked.Load(), l.answered.Load()}
+		before := l.before
+		l.before = now
+		if now.strangers != before.strangers || now.refused != before.refused {
+			visited++
+		}
+		d.strangers += now.strangers - before.strangers
+		d.refused += now.refused - before.refused
+		d.asked += now.asked - before.asked
+		d.answered += now.answered - before.answered
 	}
-	return t
-}
-
-func (t totals) minus(u totals) totals {
-	return totals{t.strangers - u.strangers, t.refused - u.refused, t.asked - u.asked, t.answered - u.answered}
+	o.visited.Store(visited)
+	return d
 }

@@ -12,7 +12,7 @@ func (o *overload) budget() float64 {
 	if bits == 0 {
 		return math.Inf(1)
 	}
-	return math.Float64frombits(bits) * float64(len(o.lanes))
+	return math.Float64frombits(bits) * float64(max(o.visited.Load(), 1))
 }
 
 // TestOverloadPBXBehind: a PBX that answers half of what it is asked has strangers
@@ -83,21 +83,30 @@ func TestOverloadQueue(t *testing.T) {
 	}
 }
 
-// TestOverloadStatic: the configured budget holds whatever the load.
+// TestOverloadStatic: the configured budget holds whatever the load, and whether strangers
+// come to one worker or to all.
 func TestOverloadStatic(t *testing.T) {
-	o := &overload{lanes: []*lane{new(lane), new(lane)}}
-	o.static.Store(1000)
-	o.set(math.Inf(1))
-	if o.budget() != 1000 {
-		t.Errorf("budget %.0f/s, want 1000", o.budget())
-	}
-	passed := 0
-	for ns := int64(0); ns < 10*int64(time.Second); ns += 100_000 { // 10,000/s for 10 s on one lane
-		if o.take(o.lanes[0], ns) {
-			passed++
+	for _, come := range []int{1, 2, 3} {
+		o := &overload{lanes: []*lane{new(lane), new(lane), new(lane)}}
+		o.static.Store(1000)
+		o.set(math.Inf(1))
+		passed := 0
+		for ns := int64(0); ns < 10*int64(time.Second); ns += 100_000 { // 10,000/s to each for 10 s
+			if ns%int64(controlEvery) == 0 {
+				o.interval()
+				o.set(math.Inf(1))
+			}
+			for _, l := range o.lanes[:come] {
+				if o.take(l, ns) {
+					passed++
+				}
+			}
 		}
-	}
-	if passed < 4900 || passed > 5200 {
-		t.Errorf("%d passed in 10 s on one of two lanes, want about 5,000", passed)
+		if passed < 9800 || passed > 10_500 {
+			t.Errorf("%d passed in 10 s to %d of three workers, want about 10,000", passed, come)
+		}
+		if o.budget() != 1000 {
+			t.Errorf("budget %.0f/s, want 1000", o.budget())
+		}
 	}
 }

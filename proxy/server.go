@@ -163,11 +163,12 @@ func New(cfg Config) (*Server, error) {
 		s.times = append(s.times, new(histogram))
 	}
 	s.tasks.New = func() any { return newTask(s, s.engine.Counters().Shard(0), &s.streamTimes) }
-	s.Reload(cfg.Settings)
+	s.put(cfg.Settings)
 	if err := s.listen(); err != nil {
 		s.Close()
 		return nil, err
 	}
+	s.steer()
 	for i := range eps.udp {
 		for w := range max(cfg.UDP.Workers, 1) {
 			s.overload.fill = append(s.overload.fill, func() float64 { return s.udp.QueueFill(i, w) })
@@ -244,8 +245,22 @@ func (s *Server) Addrs(side flow.Side, transport policy.Transport) []netip.AddrP
 	return out
 }
 
-// Reload puts new Settings into force; messages in flight keep the old ones.
+// Reload puts new Settings into force, and follows the pool's; messages in flight keep the
+// old ones.
 func (s *Server) Reload(set Settings) {
+	s.put(set)
+	s.steer()
+}
+
+// steer gives the pool's PBXes workers of their own.
+func (s *Server) steer() {
+	if err := s.udp.Steer(s.pool.Hosts()); err != nil {
+		s.log.Warn("the workers share all flows: PBXes have none of their own", "err", err)
+	}
+}
+
+// put puts Settings into force.
+func (s *Server) put(set Settings) {
 	s.live.Store(&live{path: set.Path || s.transit != nil, trunks: set.Trunks, shield: set.Shield, certified: set.Certified})
 	s.overload.static.Store(int64(set.Strangers))
 	s.overload.set(math.Inf(1)) // the controller goes on from there

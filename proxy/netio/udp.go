@@ -38,8 +38,9 @@ var ErrClosed = errors.New("netio: closed")
 // UDPConfig is the configuration of all UDP listeners.
 type UDPConfig struct {
 	// Workers is the number of sockets of each listener, and of goroutines
-	// that read them. Each takes its share of the flows, so that with more of
-	// them fewer packets share a wake-up. Zero means DefaultWorkers.
+	// that read them. Each takes its share of the flows (see UDP.Steer), so
+	// that with more of them fewer packets share a wake-up. Zero means
+	// DefaultWorkers.
 	Workers int
 	// Batch is the most packets that one system call moves. Zero means 64.
 	Batch int
@@ -58,7 +59,11 @@ type UDPConfig struct {
 
 // DefaultWorkers is one worker for every two CPUs that Go uses: a worker
 // carries more than 100,000 packets a second, and others need the CPU, too.
-func DefaultWorkers() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
+// Where there are two CPUs there are two, so that PBXes have one of their own.
+func DefaultWorkers() int {
+	cpus := runtime.GOMAXPROCS(0)
+	return max(cpus/2, min(cpus, 2))
+}
 
 func (c UDPConfig) withDefaults() UDPConfig {
 	if c.Workers <= 0 {

@@ -221,6 +221,11 @@ func newMembers(cfg Config, old *members) *members {
 // Len returns the number of PBXes, up or not.
 func (p *Pool) Len() int { return len(p.members.Load().all) }
 
+// Hosts returns the addresses of all PBXes, each once, in order.
+func (p *Pool) Hosts() []netip.Addr {
+	return slices.SortedFunc(maps.Keys(p.members.Load().byHost), netip.Addr.Compare)
+}
+
 // Has says whether addr is the address of a PBX, with whatever port.
 func (p *Pool) Has(addr netip.Addr) bool { return p.members.Load().byHost[addr] != nil }
 

@@ -90,7 +90,7 @@ func TestTimeouts(t *testing.T) {
 		lives, ends int64
 	}{
 		"no answer":           {relay{}, 10 * sec, 10*sec + 1},
-		"no acknowledgement":  {relay{answered: true, serverAt: 5 * sec, patience: 30 * sec}, 35 * sec, 35*sec + 1},
+		"no acknowledgement":  {relay{answered: true, serverAt: 5 * sec, patience: 765 * sec, idle: 30 * sec}, 35 * sec, 35*sec + 1},
 		"no more of a client": {relay{answered: true, proven: true, clientAt: 5 * sec, serverAt: 90 * sec, patience: 30 * sec}, 35 * sec, 35*sec + 1},
 		"completed":           {relay{answered: true, proven: true, done: true, clientAt: 5 * sec, patience: 30 * sec}, 10 * sec, 10*sec + 1},
 	} {

@@ -30,39 +30,54 @@ func (r *registry) init() {
 }
 
 // add takes a transfer in. If there are max it closes another to make room: one that
-// lingers, or else the oldest that is half open and of a stranger; evicted is
-// the one that made room.
+// lingers, or else the oldest that is half open, those of strangers first, and for a stranger
+// those alone. If its source has perSource, the oldest of them that is half open makes room:
+// anybody can have begun it. evicted is the one that made room.
 func (r *registry) add(t *transfer, max, perSource int) (evicted *transfer, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.active[t.source] >= perSource {
+	switch {
+	case r.active[t.source] >= perSource:
+		evicted = r.first(func(x *transfer) bool { return x.stage == halfOpen && x.source == t.source })
+	case len(r.all) >= max:
+		evicted = r.first(func(x *transfer) bool {
+			return x.stage == lingering || x.stage == halfOpen && (t.good || !x.good)
+		})
+	default:
+		r.enter(t)
+		return nil, true
+	}
+	if evicted == nil {
 		return nil, false
 	}
-	if len(r.all) >= max {
-		for x := range r.all {
-			if x.evictable() && (evicted == nil || x.before(evicted)) {
-				evicted = x
-			}
-		}
-		if evicted == nil {
-			return nil, false
-		}
-		r.remove(evicted)
-	}
-	r.all[t] = struct{}{}
-	r.active[t.source]++
-	r.asked[t.client] = t
+	r.remove(evicted)
+	r.enter(t)
 	return evicted, true
 }
 
-func (t *transfer) evictable() bool {
-	return t.stage == lingering || t.stage == halfOpen && !t.good
+// first returns the transfer that goes before all others that may; nil: there is none.
+func (r *registry) first(may func(*transfer) bool) (found *transfer) {
+	for x := range r.all {
+		if may(x) && (found == nil || x.before(found)) {
+			found = x
+		}
+	}
+	return found
+}
+
+func (r *registry) enter(t *transfer) {
+	r.all[t] = struct{}{}
+	r.active[t.source]++
+	r.asked[t.client] = t
 }
 
 // before says which of two goes first.
 func (t *transfer) before(x *transfer) bool {
-	if (t.stage == lingering) != (x.stage == lingering) {
+	switch {
+	case (t.stage == lingering) != (x.stage == lingering):
 		return t.stage == lingering
+	case t.good != x.good:
+		return !t.good
 	}
 	return t.started < x.started
 }

@@ -171,7 +171,7 @@ func (s *Server) start(rules *live, p *packet, r *wire.Request) bool {
 		good:    s.cfg.Engine.Standing(p.src.Addr().WithZone(""), p.now) != policy.Stranger,
 		request: append([]byte(nil), p.data...), write: r.Write, options: r.Options, started: p.now,
 		relay: relay{
-			blockSize: wire.DefaultBlockSize, window: 1,
+			blockSize: wire.DefaultBlockSize, window: 1, idle: int64(rules.IdleTimeout),
 			patience: max(int64(rules.IdleTimeout), 3*int64(r.Options.Timeout)*int64(time.Second)),
 		},
 	}

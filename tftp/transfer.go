@@ -50,6 +50,7 @@ type relay struct {
 	clientAt  int64 // when the client last sent what belongs to the transfer
 	serverAt  int64
 	patience  int64 // how long the client may be silent
+	idle      int64 // the same, before it has acknowledged an answer
 }
 
 // way says what to do with a packet.
@@ -373,8 +374,8 @@ func (t *transfer) expired(now int64) bool {
 		return now-max(t.clientAt, t.serverAt) > linger
 	case t.proven:
 		return now-t.clientAt > t.patience
-	case t.answered:
-		return now-t.serverAt > t.patience
+	case t.answered: // it may have been forged, whatever time it asks for
+		return now-t.serverAt > t.idle
 	}
 	return now-t.started > answerTimeout
 }

@@ -38,6 +38,9 @@ type TLS struct {
 	// MaxHandshakes is how many may be under way at once, MaxHandshakesPerSource how many
 	// of them by one source, which is not more.
 	MaxHandshakes, MaxHandshakesPerSource int
+	// HandshakeRate is how many handshakes a second one source may begin, HandshakeBurst how many
+	// at once. Rate 0: any number.
+	HandshakeRate, HandshakeBurst int
 }
 
 // Certificate names the PEM files of a certificate and of its key. It is comparable.
@@ -166,6 +169,8 @@ func tlsKeys() []key {
 		bind("tls.handshake_timeout", "5s", onRestart, duration(100*time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.TLS.HandshakeTimeout }),
 		bind("tls.max_handshakes", "1024", onRestart, wholeNumber(1, 100_000), func(c *Config) *int { return &c.TLS.MaxHandshakes }),
 		bind("tls.max_handshakes_per_source", "64", onRestart, wholeNumber(1, 100_000), func(c *Config) *int { return &c.TLS.MaxHandshakesPerSource }),
+		bind("tls.handshake_rate", "50", onRestart, wholeNumber(0, 1_000_000), func(c *Config) *int { return &c.TLS.HandshakeRate }),
+		bind("tls.handshake_burst", "500", onRestart, wholeNumber(1, 1_000_000), func(c *Config) *int { return &c.TLS.HandshakeBurst }),
 	}
 }
 

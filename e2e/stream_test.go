@@ -321,6 +321,7 @@ func (s *site) testCaps(t *testing.T, perSource, total int) {
 		t.Errorf("only %d connections of strangers are open, the cap is %d", n, total)
 	}
 	want(t, 200)(good.Register(within(t, patience), 300))
+	s.registered(t, tcp, "1002", 2) // a phone that is new gets the place of a stranger
 	if n := must[int64](t)(s.sipward.Count("tcp", "refused")); n == 0 {
 		t.Error("no refused connection was counted")
 	}

@@ -8,7 +8,7 @@ import (
 	"sipward/admin"
 	"sipward/conf"
 	"sipward/policy"
-	"sipward/policy/gate"
+	"sipward/policy/rate"
 	"sipward/proxy"
 	"sipward/proxy/certs"
 	"sipward/proxy/netio"
@@ -44,10 +44,12 @@ func proxyListeners(c *conf.Config, list []conf.Listener, store *certs.Store) []
 	return out
 }
 
-// tcpConfig maps the caps of connections. Whoever the gate knows as good has no cap
-// of his own.
-func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
+// tcpConfig maps the caps of connections. PBXes, trunks and whoever is on the allow list have no
+// cap of their own, and nobody in good standing makes room for others.
+func tcpConfig(c *conf.Config, e *policy.Engine) netio.TCPConfig {
 	bits := c.IPv6SourcePrefix
+	shakes := rate.NewLimiter(rate.Config{Sources: 1 << 14, IPv6Bits: bits})
+	shaking := rate.PerSecond(float64(c.TLS.HandshakeRate), c.TLS.HandshakeBurst)
 	return netio.TCPConfig{
 		MaxConns: c.TCP.MaxConnections, MaxPerSource: c.TCP.MaxPerSource,
 		HandshakeTimeout: c.TLS.HandshakeTimeout, MaxHandshakes: c.TLS.MaxHandshakes, MaxHandshakesPerSource: c.TLS.MaxHandshakesPerSource,
@@ -60,13 +62,9 @@ func tcpConfig(c *conf.Config, g *gate.Gate) netio.TCPConfig {
 			p, _ := a.Prefix(bits) // bits are in range, conf has seen to it
 			return p.Addr()
 		},
-		Exempt: func(a netip.Addr) bool {
-			switch g.Standing(a, time.Now().UnixNano()) {
-			case gate.PassAllowed, gate.PassPBX, gate.PassTrusted:
-				return true
-			}
-			return false
-		},
+		Exempt:   func(a netip.Addr) bool { return e.Standing(a, time.Now().UnixNano()) >= policy.Trunk },
+		Keep:     func(a netip.Addr) bool { return e.Standing(a, time.Now().UnixNano()) != policy.Stranger },
+		MayShake: func(a netip.Addr) bool { return shakes.Allow(a, time.Now().UnixNano(), shaking) },
 	}
 }
 

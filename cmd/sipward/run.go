@@ -167,7 +167,7 @@ func (e *edge) build(events *event.Bus) error {
 	e.resolver = resolve.New(resolverConfig(c.conf))
 	cfg := proxy.Config{
 		UDP: netio.UDPConfig{Workers: e.workers, Batch: c.conf.UDP.Batch, ReceiveBuffer: c.conf.UDP.ReceiveBuffer},
-		TCP: tcpConfig(c.conf, e.engine.Gate()), DialTimeout: c.conf.TCP.DialTimeout,
+		TCP: tcpConfig(c.conf, e.engine), DialTimeout: c.conf.TCP.DialTimeout,
 		Settings: settings(c), QueueFull: e.mirror.queueFull, Explain: certs.Explain, TrunkTLS: e.trunkTLS,
 		Key: key, Engine: e.engine, Pool: e.pool, Resolver: e.resolver, Events: events, Log: log,
 	}

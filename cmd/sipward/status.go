@@ -75,7 +75,7 @@ func (e *edge) Status() admin.Status {
 		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{
 			Open: st.TCP.Open, Accepted: st.TCP.Accepted,
-			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource,
+			Refused: st.TCP.RefusedGate + st.TCP.RefusedTotal + st.TCP.RefusedSource + st.TCP.RefusedHandshake,
 			Slow:    st.TCP.ClosedMessage, Idle: st.TCP.ClosedIdle, Faults: st.TCP.ClosedFault,
 		},
 		Retransmit: admin.Retransmit{

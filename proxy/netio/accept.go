@@ -233,19 +233,34 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 // place counts a connection that is accepted, unless the caps refuse it; layered says
 // that it begins with a handshake.
 func (t *TCP) place(source netip.Addr, exempt, layered bool) bool {
-	switch t.limits.acquire(source, exempt) {
+	if layered && !exempt && (t.shaking.full(source) || !t.cfg.MayShake(source)) {
+		t.counters.refusedHandshake.Add(1)
+		return false
+	}
+	is := t.limits.acquire(source, exempt)
+	if is == refusedTotal && t.makeRoom() {
+		is = t.limits.acquire(source, exempt)
+	}
+	switch is {
 	case refusedTotal:
 		t.counters.refusedTotal.Add(1)
-		return false
 	case refusedSource:
 		t.counters.refusedSource.Add(1)
+	}
+	return is == admitted
+}
+
+// makeRoom closes a stranger's connection, if there is one that need not stay.
+func (t *TCP) makeRoom() bool {
+	if t.cfg.Keep == nil {
 		return false
 	}
-	if layered && !exempt && t.shaking.full(source) {
-		t.counters.refusedHandshake.Add(1)
-		t.limits.release(source, exempt)
+	c := t.limits.makeRoom(t.cfg.Keep)
+	if c == nil {
 		return false
 	}
+	t.counters.madeRoom.Add(1)
+	c.Close(errMadeRoom)
 	return true
 }
 

@@ -119,7 +119,8 @@ func (c *Conn) Close(err error) bool {
 
 func abortive(err error) bool {
 	return errors.Is(err, ErrSlowPeer) || errors.Is(err, ErrMessageTimeout) || errors.Is(err, ErrSourceClosed) ||
-		errors.Is(err, ErrHandshakeTimeout) || errors.Is(err, errCrowdedOut) || errors.Is(err, ErrKeepAlive)
+		errors.Is(err, ErrHandshakeTimeout) || errors.Is(err, errCrowdedOut) || errors.Is(err, ErrKeepAlive) ||
+		errors.Is(err, errMadeRoom)
 }
 
 func resetOnClose(fd uintptr) {

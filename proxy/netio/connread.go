@@ -35,6 +35,7 @@ type inbound struct {
 	keepAlives int
 
 	shaking *list.Element // belongs to handshakes
+	place   *list.Element // belongs to limits
 }
 
 var crlf = []byte("\r\n")
@@ -270,7 +271,7 @@ func (c *Conn) release() {
 	}
 	t.conns.remove(c)
 	if c.listener >= 0 {
-		t.limits.release(c.source, c.exempt)
+		t.limits.leave(c)
 	}
 	t.open.Add(-1)
 }

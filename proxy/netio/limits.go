@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"container/list"
 	"net/netip"
 	"sync"
 )
@@ -15,15 +16,16 @@ const (
 )
 
 // limits counts accepted connections. Its map has an entry for each source
-// with an open connection, so no more than the total cap; past the cap a new
-// connection is refused. The lock is taken once to accept and once to close
+// with an open connection, so no more than the total cap; past the cap a stranger's
+// makes room for a new one, or it is refused. The lock is taken to accept and to close
 // a connection, never for a message.
 type limits struct {
 	total, strangers, perSource int // caps
 
 	mu           sync.Mutex
 	sources      map[netip.Addr]int
-	open, others int // all, and those from strangers
+	open, others int       // all, and those from strangers
+	strange      list.List // of *Conn: strangers', in the order in which they make room
 }
 
 // newLimits keeps a tenth of the total for exempt sources, when there may be
@@ -44,15 +46,14 @@ func newLimits(cfg TCPConfig, reserve bool) limits {
 func (l *limits) acquire(source netip.Addr, exempt bool) admission {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.total || !exempt && l.others >= l.strangers {
+	switch {
+	case !exempt && l.sources[source] >= l.perSource:
+		return refusedSource
+	case l.open >= l.total, !exempt && l.others >= l.strangers:
 		return refusedTotal
-	}
-	if exempt {
+	case exempt:
 		l.open++
 		return admitted
-	}
-	if l.sources[source] >= l.perSource {
-		return refusedSource
 	}
 	l.sources[source]++
 	l.open++
@@ -60,9 +61,64 @@ func (l *limits) acquire(source netip.Addr, exempt bool) admission {
 	return admitted
 }
 
+// enter lists a connection that was admitted.
+func (l *limits) enter(c *Conn) {
+	if c.exempt {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.in.place = l.strange.PushBack(c)
+}
+
+// leave is called at the end of a connection that was entered; it may have made room before.
+func (l *limits) leave(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.exempt && c.in.place == nil {
+		return
+	}
+	l.drop(c)
+}
+
+// roomLooks is how many connections makeRoom looks at: each costs the look-up of a source.
+const roomLooks = 32
+
+// makeRoom takes the place of the stranger's connection that was opened first, but for
+// those that keep says have to stay, and returns it; nil if it has found none.
+func (l *limits) makeRoom(keep func(netip.Addr) bool) *Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range min(l.strange.Len(), roomLooks) {
+		first := l.strange.Front()
+		c := first.Value.(*Conn)
+		if !keep(c.remote.Addr()) {
+			l.drop(c)
+			return c
+		}
+		l.strange.MoveToBack(first)
+	}
+	return nil
+}
+
+// drop is called with the lock.
+func (l *limits) drop(c *Conn) {
+	if c.in.place != nil {
+		l.strange.Remove(c.in.place)
+		c.in.place = nil
+	}
+	l.forget(c.source, c.exempt)
+}
+
+// release undoes acquire for a connection that was not entered.
 func (l *limits) release(source netip.Addr, exempt bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forget(source, exempt)
+}
+
+// forget is called with the lock.
+func (l *limits) forget(source netip.Addr, exempt bool) {
 	l.open--
 	if exempt {
 		return

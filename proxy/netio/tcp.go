@@ -22,6 +22,8 @@ var (
 	ErrMessageTimeout = errors.New("netio: message not complete in time")
 	ErrIdle           = errors.New("netio: idle")
 	ErrSourceClosed   = errors.New("netio: source cut off")
+
+	errMadeRoom = errors.New("netio: made room for a newer connection")
 )
 
 // StreamHandler takes what arrives on TCP connections. Message and Fault are
@@ -227,6 +229,7 @@ func (t *TCP) start(c *Conn) bool {
 		t.counters.dialled.Add(1)
 	} else {
 		t.counters.accepted.Add(1)
+		t.limits.enter(c)
 	}
 	t.conns.add(c)
 	if c.layer != nil && c.listener >= 0 && !c.exempt {

@@ -9,7 +9,7 @@ import (
 // default given with each field.
 type TCPConfig struct {
 	// MaxConns caps accepted connections (10,000). A tenth of it is kept for
-	// Exempt sources, so that strangers cannot lock out the PBX. Dialled
+	// Exempt sources, so that strangers cannot lock out the PBX. See Keep. Dialled
 	// connections are not counted: whoever dials answers for their number.
 	MaxConns int
 	// MaxPerSource caps the accepted connections of one source (256).
@@ -19,6 +19,10 @@ type TCPConfig struct {
 	// Exempt sources have no cap of their own, and may take their time with
 	// the first message (nil: none).
 	Exempt func(netip.Addr) bool
+	// Keep says of whom no connection is closed to make room. When there are MaxConns, the
+	// one of all others that was opened first is, for a new one (nil: none ever is). It
+	// must not wait.
+	Keep func(netip.Addr) bool
 
 	// MaxHeader and MaxMessage cap the bytes of a message's head and of the
 	// whole message (16 KiB, 64 KiB).
@@ -33,6 +37,9 @@ type TCPConfig struct {
 	// MaxHandshakesPerSource caps those of one source (64). Exempt sources have no
 	// such cap, and do not count.
 	MaxHandshakesPerSource int
+	// MayShake is asked before each handshake of a source that is not exempt (nil: all may).
+	// It must not wait.
+	MayShake func(source netip.Addr) bool
 
 	// MessageTimeout is the time from a message's first byte to its last
 	// (10 s).
@@ -71,6 +78,9 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	setDefault(&c.WriteQueue, 256<<10)
 	if c.SourceKey == nil {
 		c.SourceKey = func(a netip.Addr) netip.Addr { return a }
+	}
+	if c.MayShake == nil {
+		c.MayShake = func(netip.Addr) bool { return true }
 	}
 	if c.Exempt == nil {
 		c.Exempt = func(netip.Addr) bool { return false }

@@ -17,9 +17,10 @@ type TCPStats struct {
 	RefusedGate   uint64 // by StreamHandler.Accept
 	RefusedTotal  uint64 // by MaxConns
 	RefusedSource uint64 // by MaxPerSource
+	MadeRoom      uint64 // connections of strangers that gave way to newer ones
 	AcceptErrors  uint64
 
-	RefusedHandshake uint64 // by MaxHandshakesPerSource
+	RefusedHandshake uint64 // by MaxHandshakesPerSource and MayShake
 	CrowdedOut       uint64 // handshakes that gave way to newer ones
 	HandshakesFailed uint64
 
@@ -33,7 +34,7 @@ type TCPStats struct {
 type tcpCounters struct {
 	accepted, dialled, messages, pings       atomic.Uint64
 	refusedGate, refusedTotal, refusedSource atomic.Uint64
-	acceptErrors                             atomic.Uint64
+	acceptErrors, madeRoom                   atomic.Uint64
 	refusedHandshake, crowdedOut             atomic.Uint64
 	handshakesFailed                         atomic.Uint64
 	late, idle, fault, slow, cut             atomic.Uint64
@@ -67,6 +68,7 @@ func (t *TCP) Stats() TCPStats {
 		RefusedGate:   k.refusedGate.Load(),
 		RefusedTotal:  k.refusedTotal.Load(),
 		RefusedSource: k.refusedSource.Load(),
+		MadeRoom:      k.madeRoom.Load(),
 		AcceptErrors:  k.acceptErrors.Load(),
 
 		RefusedHandshake: k.refusedHandshake.Load(),

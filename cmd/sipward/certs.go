@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -139,51 +140,35 @@ func ofNames(names []string) string {
 	return "(" + safe(text) + ")"
 }
 
-// newACME makes what obtains certificates; nil if there are none to obtain.
-func (e *edge) newACME() (*certs.ACME, error) {
-	c := e.config.conf
-	if len(c.TLS.ACME.Domains) == 0 {
-		return nil, nil
-	}
+// acmeConfig says what is to be obtained.
+func acmeConfig(c *conf.Config, log *slog.Logger) certs.ACMEConfig {
 	a := &c.TLS.ACME
 	host := ""
 	if l, ok := c.ChallengeListener(); ok && !l.Addr.Addr().IsUnspecified() {
 		host = l.Addr.Addr().String()
 	}
-	acme, err := certs.NewACME(certs.ACMEConfig{
+	return certs.ACMEConfig{
 		Domains: a.Domains, Email: a.Email, Directory: a.Directory, CA: a.CAFile,
-		TLSALPN: a.Challenge == conf.ChallengeTLS, Port: a.Port, Host: host, Dir: filepath.Join(c.StateDir, "acme"), Log: e.log,
-	})
-	if err != nil {
-		return nil, errors.Join(placed(c, "tls.", err)...)
+		TLSALPN: a.Challenge == conf.ChallengeTLS, Port: a.Port, Host: host, Dir: filepath.Join(c.StateDir, "acme"), Log: log,
 	}
-	return acme, nil
 }
 
 // openCertificates puts the certificates of the configuration in force.
 func (e *edge) openCertificates() error {
 	var err error
-	if e.acme, err = e.newACME(); err != nil {
-		return err
+	if e.acme, err = certs.NewACME(acmeConfig(e.config.conf, e.log)); err != nil {
+		return errors.Join(placed(e.config.conf, "tls.", err)...)
 	}
 	e.store = certs.NewStore(e.config.certs, e.acme)
 	e.carriers.Store(e.config.carriers)
 	return nil
 }
 
-// closeACME ends what newACME has begun, where runACME was not reached.
+// closeACME ends what openCertificates has begun, where Run was not reached.
 func (e *edge) closeACME() {
 	if e.acme != nil {
 		e.acme.Close()
 	}
-}
-
-// runACME obtains certificates until ctx ends.
-func (e *edge) runACME(ctx context.Context) error {
-	if e.acme == nil {
-		return nil
-	}
-	return e.acme.Run(ctx)
 }
 
 // lookAtCertificates is how often it is looked whether one expires soon.

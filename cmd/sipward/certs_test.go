@@ -313,12 +313,15 @@ func TestTrunkCertificates(t *testing.T) {
 	}
 }
 
-// TestACME obtains the certificate of a listener, which answers the authority itself.
+// TestACME obtains the certificates of a listener, which answers the authority itself: by a
+// reload in place of one from a file, and then one more.
 func TestACME(t *testing.T) {
 	ca := certstest.NewAuthority(t, "CA")
 	r, addr := tlsSipward(t, ca, ca.Issue(t, certstest.Options{IPs: []string{"127.0.0.3"}}))
 	pebble := certstest.StartPebble(t, netip.MustParseAddrPort(addr), 90*24*time.Hour)
 	own, _, _ := strings.Cut(r.text(), "\ntls:\n")
+	r.begin()
+	t.Cleanup(r.end)
 	r.write(own + "\n" + noKernel + fmt.Sprintf(`
 tls:
   acme:
@@ -329,22 +332,38 @@ tls:
     challenge: tls-alpn-01
     port: %d
 `, pebble.Directory, pebble.CA, r.port))
-	r.begin()
-	t.Cleanup(r.end)
-	client := &tls.Config{ServerName: "sip.example.com", RootCAs: pebble.Roots}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		p, err := dialTLS(t, addr, client)
-		if err == nil {
-			if got := p.options(t); got != "SIP/2.0 200 OK" {
-				t.Errorf("%s\n%s", got, r.log)
-			}
-			break
+	reload := func(name string) *tlsPhone {
+		t.Helper()
+		if out := r.cli(0, words("reload"), "changed: tls.acme.domains: "); strings.Contains(out, "restart") {
+			t.Error(out)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%v\n%s", err, r.log)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			p, err := dialTLS(t, addr, &tls.Config{ServerName: name, RootCAs: pebble.Roots})
+			if err == nil {
+				if got := p.options(t); got != "SIP/2.0 200 OK" {
+					t.Errorf("%s\n%s", got, r.log)
+				}
+				r.cli(0, words("status"), "certificate  tls.acme ("+name+")  until ", "89 days left")
+				return p
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%v\n%s", err, r.log)
+			}
 		}
 	}
-	r.cli(0, words("status"), "certificate  tls.acme (sip.example.com)  until ", "89 days left")
+	phone := reload("sip.example.com")
+	r.write(strings.Replace(r.text(), "[sip.example.com]", "[sip.example.com, voice.example.com]", 1))
+	reload("voice.example.com")
+	if got := phone.options(t); got != "SIP/2.0 200 OK" {
+		t.Errorf("on the connection of before: %s", got)
+	}
+	before := r.text()
+	r.write(strings.Replace(before, "ca_file: ", "ca_file: /nowhere", 1))
+	r.cli(exitRefused, words("reload"), "not reloaded", "tls.acme.ca_file: there is no file /nowhere")
+	r.write(before)
+	if out := r.cli(0, words("reload")); strings.Contains(out, "changed") {
+		t.Error("what was refused was in force:", out)
+	}
 }
 
 // TestTLSRefused: what each side is told when a certificate is not trusted.

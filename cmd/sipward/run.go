@@ -82,7 +82,7 @@ type edge struct {
 	page     *dashboard.Dashboard
 	series   *dashboard.Series
 	store    *certs.Store
-	acme     *certs.ACME // nil: there are no certificates to obtain
+	acme     *certs.ACME
 	carriers atomic.Pointer[certs.Trunks]
 	state    *state
 	mirror   *mirror
@@ -239,7 +239,7 @@ func (e *edge) Run(ctx context.Context) error {
 	group.Go(func() error { return e.countStopped(work, e.events) })
 	group.Go(func() error { return e.awaitState(work) })
 	group.Go(func() error { return e.watchFiles(work) })
-	group.Go(func() error { return e.runACME(work) })
+	group.Go(func() error { return e.acme.Run(work) })
 	group.Go(func() error { return e.watchCertificates(work) })
 	group.Go(func() error { return e.cutOffBanned(work) })
 	group.Go(func() error { return e.mirror.Run(work) })
@@ -324,6 +324,9 @@ func (e *edge) Reload() (admin.Reloaded, error) {
 		} else {
 			done.Changed = append(done.Changed, c.String())
 		}
+	}
+	if err := e.acme.Reload(acmeConfig(next.conf, e.log)); err != nil {
+		return admin.Reloaded{}, fmt.Errorf("not reloaded, the old configuration stays in force:\n%w", errors.Join(placed(next.conf, "tls.", err)...))
 	}
 	if err := e.pool.Reload(poolConfig(next, e.store, e.log)); err != nil {
 		return admin.Reloaded{}, err

@@ -1,13 +1,18 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -16,8 +21,8 @@ import (
 
 // ACMEConfig says which certificates are obtained by ACME (RFC 8555), and from whom.
 type ACMEConfig struct {
-	// Domains each get a certificate of their own; at least one. Who asks for none gets
-	// that of the first.
+	// Domains each get a certificate of their own. Who asks for none gets that of the
+	// first. Empty: nothing is obtained.
 	Domains []string
 	// Email is where the authority writes to. Empty: nowhere.
 	Email string
@@ -48,17 +53,93 @@ type ACMEConfig struct {
 // ACME obtains certificates and renews them when a third of their time is left, or when
 // the authority asks for it (RFC 9773). It implements Run(ctx) error.
 type ACME struct {
-	cfg   ACMEConfig
-	cache *certmagic.Cache
-	magic *certmagic.Config
+	now atomic.Pointer[orders]
 
-	mu     sync.Mutex
-	failed map[string]string // by domain: why there is none, or no newer one
+	mu   sync.Mutex   // one Reload at a time
+	next chan *orders // what Run is to work on
 }
 
 // NewACME reads what was obtained before. Run or Close ends it.
 func NewACME(cfg ACMEConfig) (*ACME, error) {
-	a := &ACME{cfg: cfg, failed: map[string]string{}}
+	a := &ACME{next: make(chan *orders, 1)}
+	if err := a.Reload(cfg); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Reload has certificates obtained by another configuration from now on. What was obtained
+// by the last one is shown until there is another one for the name. With an error nothing
+// changes.
+func (a *ACME) Reload(cfg ACMEConfig) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := a.now.Load()
+	if last != nil && reflect.DeepEqual(last.cfg, cfg) {
+		return nil
+	}
+	o, err := newOrders(cfg)
+	if err != nil {
+		return err
+	}
+	if last != nil {
+		o.before = last.latest()
+		close(last.replaced)
+	}
+	a.Close()
+	a.now.Store(o)
+	a.next <- o
+	return nil
+}
+
+// Run obtains and renews until ctx ends.
+func (a *ACME) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer a.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case o := <-a.next:
+			group.Go(func() { o.run(ctx) })
+		}
+	}
+}
+
+// Close ends what NewACME has begun, where Run was not reached.
+func (a *ACME) Close() {
+	select {
+	case o := <-a.next:
+		o.close()
+	default:
+	}
+}
+
+// certificate returns what was obtained for the name that a client asks for, or the answer
+// to a challenge.
+func (a *ACME) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return a.now.Load().certificate(hello)
+}
+
+func (a *ACME) infos() []Info { return a.now.Load().infos() }
+
+// orders are what is obtained by one configuration.
+type orders struct {
+	cfg    ACMEConfig
+	cache  *certmagic.Cache
+	magic  *certmagic.Config // nil: nothing is to be obtained
+	before *certmagic.Config // of the latest configuration before this one that has obtained something; may be nil
+
+	replaced chan struct{} // closed when there is another one
+	outcomes *outcomes
+}
+
+func newOrders(cfg ACMEConfig) (*orders, error) {
+	o := &orders{cfg: cfg, replaced: make(chan struct{}), outcomes: &outcomes{log: cfg.Log, failed: map[string]string{}}}
+	if len(cfg.Domains) == 0 {
+		return o, nil
+	}
 	issuer := certmagic.ACMEIssuer{
 		CA: cfg.Directory, Email: cfg.Email, Agreed: true,
 		DisableHTTPChallenge: cfg.TLSALPN, DisableTLSALPNChallenge: !cfg.TLSALPN,
@@ -72,77 +153,129 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	}
 	log := zap.New(zapCore{cfg.Log})
 	issuer.Logger = log
-	a.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil },
+	var magic *certmagic.Config // nothing in here leads to o, or to what was before it
+	o.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return magic, nil },
 		RenewCheckInterval: cfg.check, Logger: log,
 	})
-	a.magic = certmagic.New(a.cache, certmagic.Config{
-		Storage: &certmagic.FileStorage{Path: cfg.Dir}, Logger: log, OnEvent: a.told,
+	magic = certmagic.New(o.cache, certmagic.Config{
+		Storage: &certmagic.FileStorage{Path: cfg.Dir}, Logger: log, OnEvent: o.outcomes.told,
 		DefaultServerName: cfg.Domains[0], FallbackServerName: cfg.Domains[0],
 		// Authorities give it up, and phones do not look for it.
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	})
-	a.magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(a.magic, issuer)}
+	magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(magic, issuer)}
+	o.magic = magic
 	for _, d := range cfg.Domains {
-		if _, err := a.magic.CacheManagedCertificate(context.Background(), d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := magic.CacheManagedCertificate(context.Background(), d); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			cfg.Log.Warn("a certificate that was obtained before cannot be used, another one will be obtained", "domain", d, "err", err)
 		}
 	}
-	return a, nil
+	return o, nil
 }
 
-// Run obtains and renews until ctx ends.
-func (a *ACME) Run(ctx context.Context) error {
-	defer a.Close()
-	if err := a.magic.ManageAsync(ctx, a.cfg.Domains); err != nil {
-		return fmt.Errorf("obtain certificates: %w", err)
+// latest returns what has obtained something, or did so before; nil: nothing has.
+func (o *orders) latest() *certmagic.Config {
+	if o.magic != nil && slices.ContainsFunc(o.cfg.Domains, func(d string) bool { return len(o.cache.AllMatchingCertificates(d)) > 0 }) {
+		return o.magic
+	}
+	return o.before
+}
+
+// run obtains and renews until ctx ends or there is another configuration.
+func (o *orders) run(ctx context.Context) {
+	defer o.close()
+	if o.magic == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		o.begin(ctx)
+	}()
+	select {
+	case <-ctx.Done():
+	case <-o.replaced:
+	}
+	stop()
+	<-begun
+}
+
+func (o *orders) begin(ctx context.Context) {
+	if err := o.magic.ManageAsync(ctx, o.cfg.Domains); err != nil {
+		o.cfg.Log.Warn("certificates cannot be obtained", "err", err)
 	}
 	// What was obtained before may have expired while sipward was down.
-	if err := a.cache.RenewManagedCertificates(ctx); err != nil {
-		a.cfg.Log.Warn("certificates could not be renewed at the start", "err", err)
+	if err := o.cache.RenewManagedCertificates(ctx); err != nil {
+		o.cfg.Log.Warn("certificates could not be renewed at the start", "err", err)
 	}
-	<-ctx.Done()
-	return nil
 }
 
-// Close ends what NewACME has begun, where Run was not reached.
-func (a *ACME) Close() { a.cache.Stop() }
+func (o *orders) close() {
+	if o.cache != nil {
+		o.cache.Stop()
+	}
+}
+
+// outcomes is what has become of attempts.
+type outcomes struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	failed map[string]string // by domain: why there is none, or no newer one
+}
 
 // told hears from certmagic what has become of an attempt.
-func (a *ACME) told(_ context.Context, event string, data map[string]any) error {
+func (x *outcomes) told(_ context.Context, event string, data map[string]any) error {
 	domain, _ := data["identifier"].(string)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	switch event {
 	case "cert_obtained":
-		delete(a.failed, domain)
-		a.cfg.Log.Info("a certificate was obtained", "domain", domain)
+		delete(x.failed, domain)
+		x.log.Info("a certificate was obtained", "domain", domain)
 	case "cert_failed":
 		err, _ := data["error"].(error)
-		a.failed[domain] = fmt.Sprint(err)
-		a.cfg.Log.Warn("a certificate could not be obtained, sipward tries again", "domain", domain, "err", err)
+		x.failed[domain] = fmt.Sprint(err)
+		x.log.Warn("a certificate could not be obtained, sipward tries again", "domain", domain, "err", err)
 	}
 	return nil
 }
 
-// certificate returns what was obtained for the name that a client asks for, or the answer
-// to a challenge.
-func (a *ACME) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return a.magic.GetCertificate(hello)
+func (o *orders) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if o.magic == nil {
+		return nil, ErrNoCertificate
+	}
+	c, err := o.magic.GetCertificate(hello)
+	name := cmp.Or(strings.ToLower(hello.ServerName), o.cfg.Domains[0])
+	if o.before == nil || err == nil && covers(c, name) || !slices.Contains(o.cfg.Domains, name) {
+		return c, err
+	}
+	if old, gone := o.before.GetCertificate(hello); gone == nil && covers(old, name) {
+		return old, nil
+	}
+	return c, err
 }
 
-func (a *ACME) infos() []Info {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// covers says whether a certificate is for a name, or the answer to a challenge about it.
+func covers(c *tls.Certificate, name string) bool {
+	return c.Leaf == nil || c.Leaf.VerifyHostname(name) == nil
+}
+
+func (o *orders) infos() []Info {
+	o.outcomes.mu.Lock()
+	defer o.outcomes.mu.Unlock()
 	var all []Info
-	for _, d := range a.cfg.Domains {
+	for _, d := range o.cfg.Domains {
 		i := Info{Source: "acme", Names: []string{d}}
-		for _, c := range a.cache.AllMatchingCertificates(d) {
+		for _, c := range o.cache.AllMatchingCertificates(d) {
 			if c.Leaf != nil && c.Leaf.NotAfter.After(i.NotAfter) {
 				i.NotBefore, i.NotAfter = c.Leaf.NotBefore, c.Leaf.NotAfter
 			}
 		}
-		i.Failed = a.failed[d]
+		i.Failed = o.outcomes.failed[d]
 		all = append(all, i)
 	}
 	return all

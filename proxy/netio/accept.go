@@ -206,7 +206,7 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 	}
 	exempt := t.cfg.Exempt(remote.Addr())
 	source := t.cfg.SourceKey(remote.Addr())
-	if !t.place(source, exempt, l.layered()) {
+	if !t.place(source, exempt, l.layered(), nil) {
 		refuse(fd)
 		return
 	}
@@ -231,11 +231,14 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 }
 
 // place counts a connection that is accepted, unless the caps refuse it; layered says
-// that it begins with a handshake.
-func (t *TCP) place(source netip.Addr, exempt, layered bool) bool {
+// that it begins with a handshake. gives is one that gives its place to it, or nil.
+func (t *TCP) place(source netip.Addr, exempt, layered bool, gives *Conn) bool {
 	if layered && !exempt && (t.shaking.full(source) || !t.cfg.MayShake(source)) {
 		t.counters.refusedHandshake.Add(1)
 		return false
+	}
+	if gives != nil {
+		t.limits.leave(gives)
 	}
 	is := t.limits.acquire(source, exempt)
 	if is == refusedTotal && t.makeRoom() {

@@ -35,7 +35,8 @@ type inbound struct {
 	keepAlives int
 
 	shaking *list.Element // belongs to handshakes
-	place   *list.Element // belongs to limits
+	place   *list.Element // belongs to limits, as does left
+	left    bool          // c counts no more
 }
 
 var crlf = []byte("\r\n")

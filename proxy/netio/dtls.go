@@ -37,6 +37,7 @@ type DTLS struct {
 	conns    *TCP // without listeners: the associations
 	buffers  bufferPool
 	layout   layout
+	stale    atomic.Int64 // staleAfter, but for tests
 	counters dtlsCounters
 }
 
@@ -50,7 +51,7 @@ type DTLSStats struct {
 	Oversize    uint64 // datagrams of more than 8,192 bytes
 	QueueDrops  uint64 // datagrams that their association had no room for
 	Moves       uint64 // associations whose other side went on at another address
-	Replaced    uint64 // associations that their other side has begun anew
+	Replaced    uint64 // associations that their other side has begun anew, or their source another for
 	KernelDrops uint64 // datagrams that the kernel dropped because a listener's queue was full
 }
 
@@ -62,6 +63,7 @@ type dtlsCounters struct {
 // FirstListener.
 func ListenDTLS(cfg DTLSConfig, addrs []netip.AddrPort) (*DTLS, error) {
 	d := &DTLS{cfg: cfg, buffers: newBufferPool(maxRecord)}
+	d.stale.Store(int64(staleAfter))
 	var err error
 	if d.layout, err = findLayout(); err != nil {
 		return nil, err

@@ -74,6 +74,36 @@ func TestDTLSFirstMessages(t *testing.T) {
 	}
 }
 
+// TestDTLSBackAtCap: phones that have lost their associations come back although their source
+// has as many as it may have, be it from the same port, or from others because their router
+// has started anew, too. Nobody ends one that is in use.
+func TestDTLSBackAtCap(t *testing.T) {
+	_, d, cfg := runEcho(t, netio.DTLSConfig{Conns: netio.TCPConfig{MaxPerSource: 2}})
+	w := newWire(t, "127.0.0.1:0", d.LocalAddr(0))
+	used := dialDTLS(t, newWire(t, "127.0.0.1:0", d.LocalAddr(0)), cfg)
+	exchange(t, used, "used")
+	exchange(t, dialDTLS(t, w, cfg), "before")
+	w.Close()
+	w = newWire(t, w.local().String(), d.LocalAddr(0))
+	exchange(t, dialDTLS(t, w, cfg), "from the same port")
+
+	elsewhere := dtlsClient(t, newWire(t, "127.0.0.1:0", d.LocalAddr(0)), cfg)
+	done := make(chan error, 1)
+	go func() { done <- elsewhere.Handshake() }()
+	eventually(t, "refusal", func() bool { return d.Stats().RefusedSource > 0 })
+	exchange(t, used, "used still")
+	d.SetStale(0)
+	if err := wait(t, done, "end of the handshake"); err != nil {
+		t.Fatal(err)
+	}
+	_ = elsewhere.SetReadDeadline(time.Now().Add(15 * time.Second))
+	exchange(t, elsewhere, "from another port")
+	exchange(t, used, "used at last")
+	if st := d.Stats(); st.Replaced != 2 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
 // TestDTLSTurns: ClientHellos that come to nothing, because pion/dtls passes over them without
 // a word, leave the CPUs to the handshakes of others.
 func TestDTLSTurns(t *testing.T) {

@@ -77,6 +77,7 @@ func (l *dtlsListener) newConn(a *association, from netip.AddrPort) (*Conn, erro
 		return nil, err
 	}
 	a.c = c
+	a.shaking, a.giveUp = context.WithCancel(l.d.conns.done)
 	c.layer = &dtlsLayer{a: a, c: c}
 	return c, nil
 }
@@ -143,7 +144,8 @@ func stateOf(s *dtls.State) (*tls.ConnectionState, error) {
 
 func (l *dtlsLayer) handshake() error {
 	l.c.in.heard = true
-	ctx, cancel := context.WithTimeout(l.c.t.done, l.c.t.cfg.HandshakeTimeout)
+	defer l.a.giveUp()
+	ctx, cancel := context.WithTimeout(l.a.shaking, l.c.t.cfg.HandshakeTimeout)
 	defer cancel()
 	l.a.shaking = ctx
 	defer close(l.a.shaken)
@@ -166,6 +168,7 @@ func (l *dtlsLayer) handshake() error {
 		return err
 	}
 	l.shaken.Store(st)
+	l.a.heard.Store(time.Now().UnixNano())
 	l.a.established.Store(true)
 	return nil
 }
@@ -192,6 +195,7 @@ func (l *dtlsLayer) read() error {
 		default:
 			l.follow()
 			now := time.Now()
+			l.a.heard.Store(now.UnixNano())
 			c.whole(buf[:n:n], now)
 			c.settle(now)
 		}
@@ -225,8 +229,8 @@ func (l *dtlsLayer) send(b []byte) error {
 	return err
 }
 
-// goodbye is said by sealed.Close.
-func (l *dtlsLayer) goodbye() {}
+// goodbye is said by sealed.Close; here a handshake ends that is not over.
+func (l *dtlsLayer) goodbye() { l.a.giveUp() }
 
 func (l *dtlsLayer) state() *tls.ConnectionState { return l.shaken.Load() }
 

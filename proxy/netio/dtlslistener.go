@@ -116,7 +116,17 @@ func (l *dtlsListener) hello(p *Packet, src netip.AddrPort, old *association) {
 func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *association) {
 	t := l.d.conns
 	exempt, source := t.cfg.Exempt(src.Addr()), t.cfg.SourceKey(src.Addr())
-	if !t.place(source, exempt, true) {
+	if old != nil && old.at() != src {
+		old = nil // it has gone on elsewhere
+	}
+	if old == nil && !exempt && t.limits.full(source) {
+		old = l.silent(source)
+	}
+	var gives *Conn
+	if old != nil {
+		gives = old.c
+	}
+	if !t.place(source, exempt, true, gives) {
 		return
 	}
 	a := &association{
@@ -138,7 +148,7 @@ func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *
 	c.remote, c.local, c.source, c.exempt = src, netip.AddrPortFrom(p.Local, l.addr.Port()), source, exempt
 	a.takeHello(h, p.Src)
 	l.enter(a)
-	if old != nil && old.at() == src {
+	if old != nil {
 		l.d.counters.replaced.Add(1)
 		old.c.Close(errReplaced)
 	}
@@ -146,6 +156,25 @@ func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *
 		l.forget(a)
 		t.limits.release(source, exempt)
 	}
+}
+
+// staleAfter is after what silence an association may make room for another one of its source,
+// which has as many as it may have: unlike connections they end without a word when a phone or
+// its router loses its power. Phones and PBXes that look after a binding speak more often.
+const staleAfter = 5 * time.Minute
+
+// silent returns the association of source that has been silent for longest, and for long
+// enough; nil: there is none.
+func (l *dtlsListener) silent(source netip.Addr) (found *association) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := time.Now().UnixNano() - l.d.stale.Load()
+	for _, a := range l.byID {
+		if at := a.heard.Load(); a.established.Load() && a.c.source == source && at <= last {
+			found, last = a, at
+		}
+	}
+	return found
 }
 
 // enter makes a findable, with a connection ID that no other one has.

@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,9 @@ func Checksum(parts ...[]byte) uint16 {
 	}
 	return ^fold(sum)
 }
+
+// SetStale changes after what silence an association makes room for another of its source.
+func (d *DTLS) SetStale(after time.Duration) { d.stale.Store(int64(after)) }
 
 // Handler gives what shares out the datagrams of d's first listener.
 func (d *DTLS) Handler(h StreamHandler, out *Output) DatagramHandler {

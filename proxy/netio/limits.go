@@ -71,14 +71,19 @@ func (l *limits) enter(c *Conn) {
 	c.in.place = l.strange.PushBack(c)
 }
 
-// leave is called at the end of a connection that was entered; it may have made room before.
+// leave is called at the end of a connection that was entered; it may have given up its
+// place before.
 func (l *limits) leave(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !c.exempt && c.in.place == nil {
-		return
-	}
 	l.drop(c)
+}
+
+// full reports whether source has as many connections as one may have.
+func (l *limits) full(source netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sources[source] >= l.perSource
 }
 
 // roomLooks is how many connections makeRoom looks at: each costs the look-up of a source.
@@ -103,6 +108,10 @@ func (l *limits) makeRoom(keep func(netip.Addr) bool) *Conn {
 
 // drop is called with the lock.
 func (l *limits) drop(c *Conn) {
+	if c.in.left {
+		return
+	}
+	c.in.left = true
 	if c.in.place != nil {
 		l.strange.Remove(c.in.place)
 		c.in.place = nil

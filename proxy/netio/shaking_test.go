@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/dtls/v3"
+
 	"sipward/proxy/netio"
 )
 
@@ -94,6 +96,28 @@ func TestHandshakeQueue(t *testing.T) {
 	answer(t, c)
 	if n := len(h.failed); n > 0 {
 		t.Errorf("%d failures told", n)
+	}
+}
+
+// TestDTLSHandshakeDrained: the same over DTLS, and nobody who has left a handshake open holds up
+// the end.
+func TestDTLSHandshakeDrained(t *testing.T) {
+	h, d, cfg := runEcho(t, netio.DTLSConfig{Conns: netio.TCPConfig{HandshakeTimeout: time.Minute}})
+	w := newWire(t, "", d.LocalAddr(0))
+	hellos := 0
+	w.alter = func(b []byte) []byte {
+		if hellos++; hellos > 2 {
+			return nil
+		}
+		return b
+	}
+	c := dtlsClient(t, w, cfg, dtls.WithFlightInterval(time.Minute))
+	go func() { _ = c.Handshake() }()
+	poll(t, "association", func() bool { return d.Stats().Accepted == 1 })
+	d.CloseAll()
+	poll(t, "the end", func() bool { return d.Stats().Open == 0 })
+	if len(h.failed) > 0 {
+		t.Errorf("told of a failure: %v", (<-h.failed).err)
 	}
 }
 

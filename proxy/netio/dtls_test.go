@@ -51,6 +51,7 @@ type wire struct {
 	before func(p []byte)
 	// kept says that the socket outlives the association.
 	kept bool
+	came atomic.Int64 // datagrams
 }
 
 func (w *wire) Close() error {
@@ -87,6 +88,7 @@ func (w *wire) open(t testing.TB, from string) *net.UDPConn {
 			if err != nil {
 				return
 			}
+			w.came.Add(1)
 			select {
 			case w.read <- b[:n]:
 			default:

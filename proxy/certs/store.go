@@ -40,7 +40,10 @@ func NewStore(s *Set, acme *ACME) *Store {
 
 // Put puts a Set in force, for connections that begin from now on.
 func (st *Store) Put(s *Set) {
-	g := &generation{Set: s, config: &tls.Config{MinVersion: s.cfg.MinVersion, Certificates: s.pairs}}
+	g := &generation{Set: s, config: &tls.Config{
+		MinVersion: s.cfg.MinVersion, Certificates: s.pairs,
+		DynamicRecordSizingDisabled: true, // the one that netio sets is that of the listener, which this takes the place of
+	}}
 	switch s.cfg.ClientAuth {
 	case RequestClientAuth:
 		// Some phones show what their maker gave them, whatever they are asked for.

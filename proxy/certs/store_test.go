@@ -139,6 +139,25 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// TestRecords: a message is one record, so one segment and one system call, as netio wants it.
+func TestRecords(t *testing.T) {
+	s := newShop(t)
+	st := certs.NewStore(load(t, certs.Config{Pairs: []certs.Pair{s.pair(t, "a", certstest.Options{DNS: []string{"sip.example.com"}})}}), nil)
+	listener := st.TLS().Clone()
+	listener.DynamicRecordSizingDisabled = true
+	server, c, err1, err2 := shake(t, listener, &tls.Config{ServerName: "sip.example.com", RootCAs: s.Pool()})
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	const size = 4000
+	if _, err := server.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1<<14)); n != size || err != nil { // of one record
+		t.Errorf("the first record has %d of %d bytes, %v", n, size, err)
+	}
+}
+
 func TestMinVersion(t *testing.T) {
 	s := newShop(t)
 	pair := s.pair(t, "a", certstest.Options{DNS: []string{"a"}})

@@ -74,8 +74,8 @@ func (o *overload) take(l *lane, now int64) bool {
 		l.strangers.Add(1)
 		return true
 	}
-	l.tokens = min(l.tokens+float64(now-l.last)/1e9*limit, max(limit/10, 1))
-	l.last = now
+	l.tokens = min(l.tokens+float64(max(now-l.last, 0))/1e9*limit, max(limit/10, 1))
+	l.last = now // also when the clock was set back
 	if l.tokens < 1 {
 		l.refused.Add(1)
 		return false

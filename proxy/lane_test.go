@@ -110,3 +110,23 @@ func TestOverloadStatic(t *testing.T) {
 		}
 	}
 }
+
+// TestOverloadAfterClockSetBack: a clock that is set back shuts nobody out until it has caught up.
+func TestOverloadAfterClockSetBack(t *testing.T) {
+	o := &overload{lanes: []*lane{new(lane)}}
+	o.static.Store(1000)
+	o.set(math.Inf(1))
+	now := int64(100 * time.Hour)
+	o.take(o.lanes[0], now)
+	now -= int64(time.Hour)
+	passed := 0
+	for range 1000 {
+		now += int64(10 * time.Millisecond)
+		if o.take(o.lanes[0], now) {
+			passed++
+		}
+	}
+	if passed != 1000 {
+		t.Errorf("%d of 1000 passed, at a tenth of the budget", passed)
+	}
+}

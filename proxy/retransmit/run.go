@@ -73,6 +73,9 @@ func (t *Table) advance(now int64, out *batch) {
 func (t *Table) collect(s *shard, now int64, out *batch) (all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.wheel.tick > now/tick {
+		s.setBack(now)
+	}
 	return s.wheel.advance(now, func(e *entry) bool {
 		if len(out.due) == maxBatch || len(out.b) > maxBatchBytes {
 			return false
@@ -94,6 +97,22 @@ func (t *Table) collect(s *shard, now int64, out *batch) (all bool) {
 		}
 		return true
 	})
+}
+
+// setBack is for a clock that was set back: nothing waits for longer than if it had begun now.
+func (s *shard) setBack(now int64) {
+	s.wheel.tick = now / tick
+	for _, e := range s.entries {
+		if e.again != 0 {
+			e.again = min(e.again, now+e.interval)
+		}
+		longest := lifetime
+		if e.invite() && (e.state == proceeding || e.state == asked) {
+			longest = ringing
+		}
+		e.ends = min(e.ends, now+int64(longest))
+		s.wheel.put(e)
+	}
 }
 
 // add copies e's message: it may be gone when the shard is not locked any more.

@@ -112,6 +112,42 @@ type step struct {
 	do func()
 }
 
+// TestClockSetBack: when the clock is set back, what waits is sent again and forgotten no later than if it had been noted after
+// that, and what is noted after that, as ever.
+func TestClockSetBack(t *testing.T) {
+	var sent []string
+	table := retransmit.New(retransmit.Config{
+		Bytes: 1 << 20, Send: func(_ retransmit.Path, b []byte) { sent = append(sent, string(b)) }, TimedOut: func(retransmit.Path, []byte) {},
+	})
+	advance := table.Clock()
+	now := int64(1_000_000 * time.Hour)
+	request := func(branch byte, text string) {
+		r := retransmit.Request{Key: key(sip.MethodInvite), Class: retransmit.Known, Source: phone, Path: pbx, Message: []byte(text)}
+		r.Key.Branch[0] = branch
+		if !table.SendRequest(&r, now) {
+			t.Fatal("no room")
+		}
+	}
+	request('a', "before")
+	advance(now)
+	now -= int64(time.Hour)
+	request('b', "after, in another shard")
+	request('a'+16, "after")
+	for end := now + int64(time.Second); now < end; now += int64(50 * ms) {
+		advance(now)
+	}
+	slices.Sort(sent)
+	if want := []string{"after", "after, in another shard", "before"}; !slices.Equal(sent, want) {
+		t.Errorf("sent again within a second: %q, want %q", sent, want)
+	}
+	for end := now + int64(40*time.Second); now < end; now += int64(50 * ms) {
+		advance(now)
+	}
+	if n := table.Stats().Entries; n != 0 {
+		t.Errorf("%d are remembered for longer than 64*T1", n)
+	}
+}
+
 const ms = time.Millisecond
 
 // TestTimers plays each row of the tables in RFC 3261 §17 (with RFC 6026 and RFC 4320).

@@ -284,6 +284,25 @@ func TestOneThatTalksToPhonesIsAlive(t *testing.T) {
 	eventually(t, "down after it fell silent", upIs(p, f.addr, false))
 }
 
+// TestClockSetBack: what was noted before the clock was set back makes no dead PBX alive, and keeps connections from no PBX for
+// longer than it should.
+func TestClockSetBack(t *testing.T) {
+	f, other := startPBX(t, "127.0.0.1:0"), startPBX(t, "127.0.0.1:0")
+	p := run(t, quick(f.addr, other.addr))
+	pbx := p.ByAddrPort(f.addr)
+	pbx.Heard(time.Now().Add(time.Hour).UnixNano())
+	f.says(silent)
+	eventually(t, "down, although it was heard in the future", upIs(p, f.addr, false))
+	f.says(reply("200 OK"))
+	eventually(t, "up again", upIs(p, f.addr, true))
+	pbx.Avoid(time.Now().Add(time.Hour))
+	for i := range 100 {
+		if p.Pick(account(i)) == pbx && p.PickStream(account(i)) != pbx {
+			t.Fatal("connections avoid it for an hour")
+		}
+	}
+}
+
 // acceptAll does something with each connection and closes it, until l is closed; wait waits
 // for that.
 func acceptAll(l net.Listener, do func(net.Conn)) (wait func()) {

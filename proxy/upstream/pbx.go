@@ -53,18 +53,21 @@ func (p *PBX) Up() bool { return p.up.Load() }
 // Heard notes that a message came from the PBX at now (Unix nanoseconds). One
 // that answers phones but not our probes is not taken for down.
 func (p *PBX) Heard(now int64) {
-	if now-p.heard.Load() > heardStep {
+	if d := now - p.heard.Load(); d > heardStep || d < 0 { // below: the clock was set back
 		p.heard.Store(now)
 	}
 }
 
-// heardSince allows for the coarseness of Heard.
-func (p *PBX) heardSince(t time.Time) bool { return p.heard.Load() >= t.UnixNano()-heardStep }
+// heardSince allows for the coarseness of Heard. What lies ahead was noted before the clock was set back.
+func (p *PBX) heardSince(t time.Time) bool {
+	heard := p.heard.Load()
+	return heard >= t.UnixNano()-heardStep && heard <= time.Now().UnixNano()+heardStep
+}
 
 // refusing says whether new connections avoid the PBX.
 func (p *PBX) refusing() bool {
-	until := p.streamHold.Load()
-	return until != 0 && time.Now().UnixNano() < until
+	left := p.streamHold.Load() - time.Now().UnixNano()
+	return 0 < left && left <= int64(streamHold) // more: the clock was set back
 }
 
 func (p *PBX) probeNow() {

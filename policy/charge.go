@@ -22,6 +22,7 @@ type charge struct {
 	count  int           // of what detail says, within period; 0: detail says all
 	period time.Duration
 	detail string
+	name   string // follows detail; apart, so that nothing is put together before it is needed
 	// standIn is how long the guard refuses the source by itself if it is not
 	// banned, although it should be, or if banning is not the action.
 	standIn time.Duration
@@ -148,7 +149,7 @@ func Lasting(d time.Duration) string {
 
 // String says in a few words what a source is charged with.
 func (c *charge) String() string {
-	text := c.detail
+	text := c.detail + c.name
 	if c.count > 0 {
 		text = strconv.Itoa(c.count) + " " + c.detail + " within " + Lasting(c.period)
 	}

@@ -99,7 +99,6 @@ func (e *Engine) exhibit(s *subject, x exhibit, method []byte, detail string, te
 	to.nDetail = uint8(copy(to.detail[:], detail))
 	to.nText = 0
 	if text != nil {
-		// What does not fit goes to memory of its own, and only its head is kept.
 		to.nText = uint16(copy(to.text[:], text.AppendRedacted(to.text[:0])))
 	}
 }

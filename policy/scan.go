@@ -16,7 +16,7 @@ func (e *Engine) scan(s *subject, r *Request) Decision {
 	e.exhibitRequest(s, r, ReasonScanner, m.Signature)
 	e.charge(s, charge{
 		reason: ReasonScanner, action: rule.Action, block: rule.BlockTime,
-		proven: r.proven(), detail: "signature " + m.Signature,
+		proven: r.proven(), detail: "signature ", name: m.Signature,
 	})
 	if rule.Action.Kind == ActionReject {
 		return Decision{Verdict: Drop, Reason: ReasonScanner}

@@ -76,7 +76,8 @@ func (n Nonce) String() string {
 }
 
 // Excerpter shows a message to people who ask why a decision was made. It
-// appends the message, without anything that helps to guess a password, to dst.
+// appends the message, without anything that helps to guess a password, to dst, as much of it
+// as dst has room for.
 // It is called only for messages that are kept as evidence.
 type Excerpter interface {
 	AppendRedacted(dst []byte) []byte

@@ -2,10 +2,12 @@ package proxy_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"sipward/policy"
+	"sipward/policy/scanner"
 	"sipward/sip"
 	"sipward/sip/siptest"
 )
@@ -89,6 +91,36 @@ func TestNoAllocsDropped(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(200, drop); n != 0 {
 		t.Errorf("%v allocations for two dropped messages, want 0", n)
+	}
+}
+
+// TestNoAllocsEvidence: nor does dropping what an attack tool has sent, however long it is: of what people are shown, only as
+// much is made as is kept.
+func TestNoAllocsEvidence(t *testing.T) {
+	r := newRig(t, rigOptions{policy: func(c *policy.Config) {
+		c.Scanner = policy.Scanner{Set: scanner.Default(), Action: policy.Action{Kind: policy.ActionDrop}}
+	}})
+	phone := newPeer(t, "127.0.1.1")
+	msg := siptest.Request("OPTIONS", siptest.Options{Via: phone.addr.String(), UserAgent: "friendly-scanner", Body: strings.Repeat("x", 20_000)})
+	end := time.Now().Add(patience)
+	drop := func() {
+		before := r.count(policy.ReasonScanner)
+		phone.send(r.outside, msg)
+		for r.count(policy.ReasonScanner) == before {
+			if time.Now().After(end) {
+				t.Fatal("not dropped as an attack tool's")
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+	for range 50 {
+		drop()
+	}
+	if n := testing.AllocsPerRun(200, drop); n != 0 {
+		t.Errorf("%v allocations for a dropped message, want 0", n)
+	}
+	if x := r.engine.Explain(phone.addr.Addr(), time.Now().UnixNano()).Exhibits; len(x) == 0 || !strings.HasPrefix(x[0].Text, "OPTIONS ") || !strings.Contains(x[0].Text, "User-Agent: friendly-scanner\r\n") {
+		t.Errorf("shown are %+v", x)
 	}
 }
 

@@ -198,12 +198,17 @@ func (t *task) headerText(id sip.HeaderID) []byte {
 	return nil
 }
 
-// AppendRedacted implements policy.Excerpter: the message at hand, for people; a response
-// without our own Via, as its receiver gets it.
+// AppendRedacted implements policy.Excerpter: the head of the message at hand, for people; of a
+// response without our own Via, as its receiver gets it.
 func (t *task) AppendRedacted(dst []byte) []byte {
+	t.buf = t.appendShown(t.buf[:0])
+	return append(dst, t.buf[:min(len(t.buf), cap(dst)-len(dst))]...)
+}
+
+func (t *task) appendShown(dst []byte) []byte {
 	m := &t.m
 	if m.IsRequest || m.ViaCount == 0 {
-		return sip.Redact(dst, m.Buf)
+		return sip.Redact(dst, headOf(m.Buf))
 	}
 	h, own := &m.Headers[m.Via.Header], m.Via.Value
 	if rest := bytes.TrimLeft(m.Buf[own.End:h.Value.End], ", \t\r\n"); len(rest) > 0 {
@@ -211,7 +216,18 @@ func (t *task) AppendRedacted(dst []byte) []byte {
 	} else {
 		own = h.Line
 	}
-	return sip.Redact(sip.Redact(dst, m.Buf[:own.Off]), m.Buf[own.End:])
+	return sip.Redact(sip.Redact(dst, headOf(m.Buf[:own.Off])), headOf(m.Buf[own.End:]))
+}
+
+// maxShown is how much of a message is looked at for what people are shown, in bytes.
+const maxShown = 4096
+
+// headOf returns the first lines of b: whole ones, so that no secret is cut in two.
+func headOf(b []byte) []byte {
+	if len(b) > maxShown {
+		b = b[:bytes.LastIndexByte(b[:maxShown], '\n')+1]
+	}
+	return b
 }
 
 // createsDialog reports whether a request may create a dialog, so that we must

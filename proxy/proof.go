@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -71,8 +72,12 @@ func (t *task) proofKey(kind byte, addr netip.Addr, parts ...[]byte) uint64 {
 		h = append(h, a[:]...)
 	}
 	t.buf = h
-	return t.s.key.Hash(h) &^ withQOP
+	return t.s.hash(h) &^ withQOP
 }
+
+// hash is a keyed hash of what this process alone needs to know again, as Key.Hash is of what
+// outlives it, and several times as fast.
+func (s *Server) hash(b []byte) uint64 { return maphash.Bytes(s.seed, b) }
 
 // tagKey hashes a To tag together with the dialog and the address that it was sent to.
 func (t *task) tagKey(addr netip.Addr) uint64 {
@@ -124,18 +129,21 @@ func (t *task) noteNonce(nonce []byte, addr netip.Addr, which int, qop uint64) {
 	}
 }
 
-// has reports whether one of the two memories has a key.
+// has reports whether one of the two memories has a key. Those in good standing, who ask for
+// most, are looked up first.
 func has(m *[2]*flow.Memory, key uint64, now int64) bool {
-	return m[0].Has(key, now) || m[1].Has(key, now)
+	return m[1].Has(key, now) || m[0].Has(key, now)
 }
 
-// issuedTo reports whether the nonce of a key was issued to its address, and whether with a qop.
+// issuedTo reports whether the nonce of a key was issued to its address, and whether never
+// without a qop.
 func (p *proofs) issuedTo(key uint64, now int64) (ok, qop bool) {
-	if has(&p.nonces, key, now) {
-		return true, false
+	for _, m := range [...]*flow.Memory{p.nonces[1], p.nonces[0]} {
+		if found, ok := m.Find(key, withQOP, now); ok {
+			return true, found != key && !m.Has(key, now)
+		}
 	}
-	ok = has(&p.nonces, key|withQOP, now)
-	return ok, ok
+	return false, false
 }
 
 // noteTag remembers the To tag of a response that goes to addr.
@@ -164,7 +172,7 @@ func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qo
 	own, qop := p.issuedTo(t.proofKey(keyNonce, addr, nonce), t.now)
 	anybody := t.proofKey(keyIssued, netip.Addr{}, nonce)
 	switch {
-	case own && (!has(&p.issued, anybody|shared, t.now) || has(&p.nonces, t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now)):
+	case own && (!p.issued[1].Has(anybody|shared, t.now) || has(&p.nonces, t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now)):
 		return policy.NonceIssued, qop
 	case own, has(&p.issued, anybody, t.now):
 		return policy.NonceForeign, false
@@ -190,7 +198,7 @@ func (t *task) prove() {
 		}
 		r.HasCredentials = true
 		// 32 bits, so that the Via's stamp can carry them.
-		r.Credentials = uint64(uint32(r.Credentials*31+t.s.key.Hash(h.Value.Of(m.Buf)))) | 1
+		r.Credentials = uint64(uint32(r.Credentials*31+t.s.hash(h.Value.Of(m.Buf)))) | 1
 		c, fault := sip.ParseCredentials(m.Buf, h.Value)
 		class, qop := policy.NonceUnknown, false
 		if fault == sip.OK && c.Digest {
@@ -287,7 +295,7 @@ func (b *branch) transaction() uint64 { return binary.LittleEndian.Uint64(b[:8])
 // dialogKey is the same for both directions of a dialog.
 func (t *task) dialogKey() uint64 {
 	m := &t.m
-	a := t.s.key.Hash(m.From.Tag.Of(m.Buf))
-	b := t.s.key.Hash(m.To.Tag.Of(m.Buf))
-	return t.s.key.Hash(m.CallID.Of(m.Buf)) ^ (a + b)
+	a := t.s.hash(m.From.Tag.Of(m.Buf))
+	b := t.s.hash(m.To.Tag.Of(m.Buf))
+	return t.s.hash(m.CallID.Of(m.Buf)) ^ (a + b)
 }

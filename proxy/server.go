@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -105,6 +106,7 @@ type Server struct {
 	tcp      *netio.TCP
 	dtls     *netio.DTLS // nil without a listener
 	key      *flow.Key
+	seed     maphash.Seed // of hash
 	engine   *policy.Engine
 	pool     *upstream.Pool
 	resolver *resolve.Resolver
@@ -148,7 +150,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.UDP.Transparent, cfg.TCP.Transparent = cfg.Transparent.sockets(), cfg.Transparent.sockets()
 	s := &Server{
-		cfg: cfg, eps: eps, key: cfg.Key, engine: cfg.Engine, pool: cfg.Pool,
+		cfg: cfg, eps: eps, key: cfg.Key, seed: maphash.MakeSeed(), engine: cfg.Engine, pool: cfg.Pool,
 		resolver: cfg.Resolver, events: cfg.Events, log: cfg.Log,
 		slow: make(chan struct{}, slowLane), knocks: make(chan struct{}, maxKnocks), proofs: newProofs(),
 	}

@@ -3,8 +3,8 @@ package flow
 import "sync"
 
 // Memory remembers for a while that a key was seen: a nonce that was issued to an
-// address, a To tag that was sent to it. A key is a keyed hash (see [Key.Hash]), so
-// that nobody can aim at a bucket.
+// address, a To tag that was sent to it. A key is a keyed hash, so that nobody can aim at
+// a bucket.
 //
 // Its size is fixed when it is made: 16 bytes a key. Strangers fill it; in a full bucket
 // the key that ends first makes room. What is forgotten costs a source its proof of
@@ -67,15 +67,22 @@ func (m *Memory) Add(key uint64, now, until int64) (known bool) {
 
 // Has reports whether key is remembered at now.
 func (m *Memory) Has(key uint64, now int64) bool {
+	_, ok := m.Find(key, 0, now)
+	return ok
+}
+
+// Find returns the first key that is remembered at now and differs from key in the bits of
+// but at most, which must not be among the 32 lowest.
+func (m *Memory) Find(key, but uint64, now int64) (found uint64, ok bool) {
 	b, mu := m.at(key)
 	mu.Lock()
 	defer mu.Unlock()
 	for i := range b {
-		if b[i].key == key && b[i].until > now {
-			return true
+		if b[i].key&^but == key&^but && b[i].until > now {
+			return b[i].key, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // Bytes returns what the Memory takes.

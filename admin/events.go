@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"sipward/policy"
 	"sipward/policy/ban"
 	"sipward/policy/event"
+	"sipward/policy/iplist"
 )
 
 // Event is one message and what became of it. Account and Detail may hold what a stranger
@@ -19,9 +21,10 @@ type Event struct {
 	Time      time.Time `json:"time"`
 	Source    string    `json:"source"` // address and port
 	Transport string    `json:"transport"`
-	Protocol  string    `json:"protocol"`  // sip, tftp or dns
-	Direction string    `json:"direction"` // "from-outside" or "from-pbx"
-	Verdict   string    `json:"verdict"`   // pass, drop, reject or hold
+	Protocol  string    `json:"protocol"`         // sip, tftp or dns
+	Direction string    `json:"direction"`        // "from-outside" or "from-pbx"
+	Client    string    `json:"client,omitempty"` // address and port outside that a PBX's message goes to, if known
+	Verdict   string    `json:"verdict"`          // pass, drop, reject or hold
 	Reason    string    `json:"reason"`
 	Method    string    `json:"method,omitempty"`
 	Status    int       `json:"status,omitempty"` // of a response, or of sipward's answer
@@ -30,8 +33,13 @@ type Event struct {
 }
 
 func eventOf(ev *event.Event) Event {
+	client := ""
+	if ev.Client.IsValid() {
+		client = ev.Client.String()
+	}
 	return Event{
-		Time: time.Unix(0, ev.Time), Source: ev.Source.String(), Transport: ev.Transport.String(), Protocol: ev.Protocol.String(),
+		Client: client,
+		Time:   time.Unix(0, ev.Time), Source: ev.Source.String(), Transport: ev.Transport.String(), Protocol: ev.Protocol.String(),
 		Direction: ev.Direction.String(), Verdict: ev.Verdict.String(), Reason: ev.Reason.String(),
 		Method: ev.Method, Status: int(ev.Status), Account: ev.Account.String(), Detail: ev.Detail.String(),
 	}
@@ -78,7 +86,7 @@ const (
 // (Lost), and "resync" when changes of bans were lost, so that their list is to be asked
 // for again.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
-	shown, err := verdicts(r)
+	shown, err := eventQuery(r)
 	if err != nil {
 		return err
 	}
@@ -127,25 +135,47 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	return nil // the client went away; nobody is left to be told
 }
 
-// verdicts reads which messages a stream is to show: ?verdict=drop,reject. All if it does
-// not say.
-func verdicts(r *http.Request) ([]policy.Verdict, error) {
+// shownEvents is what a stream shows.
+type shownEvents struct {
+	verdicts []policy.Verdict
+	about    netip.Prefix // whose messages and bans; not valid: everybody's
+}
+
+func (s *shownEvents) message(ev *event.Event) bool {
+	return slices.Contains(s.verdicts, ev.Verdict) &&
+		(!s.about.IsValid() || s.about.Contains(ev.Source.Addr()) || s.about.Contains(ev.Client.Addr()))
+}
+
+func (s *shownEvents) ban(p netip.Prefix) bool { return !s.about.IsValid() || s.about.Overlaps(p) }
+
+// eventQuery reads what a stream is to show: ?verdict=drop,reject&address=192.0.2.7. All if
+// it does not say.
+func eventQuery(r *http.Request) (shownEvents, error) {
 	all := []policy.Verdict{policy.Pass, policy.Drop, policy.Reject, policy.Hold}
-	q := r.URL.Query()
-	if len(q) == 0 {
-		return all, nil
-	}
-	wrong := &Refusal{http.StatusBadRequest, "the one parameter here is verdict, with one or more of pass, drop, reject and hold: /v1/events?verdict=drop,reject"}
-	if len(q) != 1 || len(q["verdict"]) != 1 {
-		return nil, wrong
-	}
-	var shown []policy.Verdict
-	for word := range strings.SplitSeq(q.Get("verdict"), ",") {
-		i := slices.IndexFunc(all, func(v policy.Verdict) bool { return v.String() == word })
-		if i < 0 {
-			return nil, wrong
+	shown := shownEvents{verdicts: all}
+	wrong := &Refusal{http.StatusBadRequest, "the parameters here are address, and verdict with one or more of pass, drop, reject and hold, each once: /v1/events?verdict=drop,reject&address=192.0.2.7"}
+	for name, values := range r.URL.Query() {
+		switch {
+		case len(values) != 1:
+			return shown, wrong
+		case name == "address":
+			p, err := iplist.ParsePrefix(values[0])
+			if err != nil {
+				return shown, &Refusal{http.StatusBadRequest, err.Error()}
+			}
+			shown.about = p
+		case name == "verdict":
+			shown.verdicts = nil
+			for word := range strings.SplitSeq(values[0], ",") {
+				i := slices.IndexFunc(all, func(v policy.Verdict) bool { return v.String() == word })
+				if i < 0 {
+					return shown, wrong
+				}
+				shown.verdicts = append(shown.verdicts, all[i])
+			}
+		default:
+			return shown, wrong
 		}
-		shown = append(shown, all[i])
 	}
 	return shown, nil
 }
@@ -156,7 +186,7 @@ type stream struct {
 	control  *http.ResponseController
 	messages *event.Subscription
 	bans     *ban.Subscription
-	shown    []policy.Verdict
+	shown    shownEvents
 
 	wrote time.Time // when something was last
 	held  bool      // there is something to be flushed
@@ -170,7 +200,7 @@ func (s *stream) collect() {
 	for range len(s.messages.C()) {
 		ev := <-s.messages.C()
 		switch {
-		case !slices.Contains(s.shown, ev.Verdict):
+		case !s.shown.message(&ev):
 		case shown == streamMessages:
 			skipped++
 		default:
@@ -188,6 +218,9 @@ func (s *stream) collect() {
 func (s *stream) ban(c ban.Change) {
 	if s.bans.Lost() {
 		s.send("resync", struct{}{})
+	}
+	if !s.shown.ban(c.Record.Prefix) {
+		return
 	}
 	s.send("ban", BanChange{c.Kind.String(), BanOf(c.Record)})
 }

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -117,10 +118,46 @@ func TestEvents(t *testing.T) {
 	if c.Change != "added" || c.Ban.Prefix != p || c.Ban.Evidence != nil {
 		t.Errorf("%+v", c)
 	}
-	for _, path := range []string{"/v1/events?verdict=none", "/v1/events?verdict=", "/v1/events?x=1"} {
+	for _, path := range []string{"/v1/events?verdict=none", "/v1/events?verdict=", "/v1/events?x=1", "/v1/events?address=", "/v1/events?address=host", "/v1/events?verdict=drop&verdict=pass"} {
 		if res, answer := s.send(t, "GET", path, "", bearer(s.read)); res.StatusCode != 400 {
 			t.Errorf("%s: %s %s", path, res.Status, answer)
 		}
+	}
+}
+
+// TestEventsOfOne: a stream about one source shows what it sends, what a PBX sends to it, and its bans.
+func TestEventsOfOne(t *testing.T) {
+	var bus *event.Bus
+	var bans *ban.Table
+	s := newSite(t, &backend{}, func(c *admin.Config, _ *admin.AccessConfig) { bus, bans = c.Events, c.Bans })
+	r := s.follow(t, "/v1/events?address=192.0.2.0/28&verdict=drop,pass")
+	address := netip.MustParseAddrPort
+	for _, ev := range []event.Event{
+		{Source: address("198.51.100.1:5060"), Method: "INVITE"},
+		{Source: address("192.0.2.7:5060"), Method: "INVITE", Verdict: policy.Reject},
+		{Source: address("192.0.2.7:5060"), Method: "REGISTER"},
+		{Source: address("203.0.113.2:5060"), Client: address("198.51.100.1:5060"), Direction: event.FromPBX, Method: "INVITE", Status: 486},
+		{Source: address("203.0.113.2:5060"), Client: address("192.0.2.7:5060"), Direction: event.FromPBX, Method: "REGISTER", Status: 403},
+		{Source: address("192.0.2.99:5060"), Method: "INVITE"},
+		{Source: address("192.0.2.1:5060"), Method: "BYE", Verdict: policy.Drop},
+	} {
+		bus.Publish(&ev)
+	}
+	for _, want := range []string{"REGISTER 0 ", "REGISTER 403 192.0.2.7:5060", "BYE 0 "} {
+		var m admin.Event
+		if r.next(t, "message", &m); fmt.Sprint(m.Method, " ", m.Status, " ", m.Client) != want {
+			t.Errorf("%+v, want %s", m, want)
+		}
+	}
+	now := time.Now().UnixNano()
+	for _, p := range []string{"192.0.2.99/32", "192.0.2.8/32"} {
+		if _, err := bans.Add(ban.Record{Prefix: netip.MustParsePrefix(p), Kind: ban.Manual, Start: now, Reason: "ban", Guard: "command", Origin: "command"}, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var c admin.BanChange
+	if r.next(t, "ban", &c); c.Ban.Prefix.String() != "192.0.2.8/32" {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -19,13 +19,22 @@ type Events struct {
 	Resync  func()
 }
 
-// Follow tells of bans and of messages, all or those with one of the verdicts, until ctx
-// ends, which is no error, or sipward does.
-func (c *Client) Follow(ctx context.Context, to Events, verdicts ...string) error {
-	path := "/v1/events"
-	if len(verdicts) > 0 {
-		path += "?" + url.Values{"verdict": {strings.Join(verdicts, ",")}}.Encode()
+// EventQuery is what Follow is to tell of.
+type EventQuery struct {
+	Verdicts []string // messages with one of these verdicts; none: all
+	Address  string   // messages and bans of this address or prefix, and what goes there; "": everybody's
+}
+
+// Follow tells of bans and messages until ctx ends, which is no error, or sipward does.
+func (c *Client) Follow(ctx context.Context, to Events, q EventQuery) error {
+	params := url.Values{}
+	if len(q.Verdicts) > 0 {
+		params.Set("verdict", strings.Join(q.Verdicts, ","))
 	}
+	if q.Address != "" {
+		params.Set("address", q.Address)
+	}
+	path := "/v1/events?" + params.Encode()
 	long := http.Client{Transport: c.http.Transport} // without a time limit
 	res, err := c.send(ctx, &long, http.MethodGet, path, nil)
 	if err != nil {

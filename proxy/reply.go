@@ -37,6 +37,9 @@ func (t *task) response() {
 		t.note(policy.Drop, policy.ReasonStaleToken, "")
 		return
 	}
+	if tok.Side == flow.Outside {
+		t.client = unzoned(tok.Addr)
+	}
 	t.masked = t.findMasked(&h)
 	if t.lane != nil && tok.Side == flow.Outside && !tok.Stream { // what came over a connection is not counted as asked
 		t.lane.answered.Add(1)
@@ -127,13 +130,18 @@ func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *br
 		o.FromPBX, o.Source = true, t.from.addr
 		o.Proven = true // only who got the request knows its branch
 	} else {
-		o.Source = netip.AddrPortFrom(tok.Addr.Addr().WithZone(""), tok.Addr.Port())
+		o.Source = unzoned(tok.Addr)
 		o.Certified = t.s.isCertified(conn)
 		o.Expires = granted
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)
 	}
 	return t.s.engine.Observe(o, t.now)
+}
+
+// unzoned is an address as lists and the policy know it.
+func unzoned(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }
 
 // noteSent remembers what a response gives the client to echo.

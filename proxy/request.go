@@ -247,6 +247,9 @@ func createsDialog(m *sip.Message) bool {
 // rr describes the outside flow for Record-Route, nil if none is due; its payload is the
 // token of the alias that To had, if any.
 func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) {
+	if t.from.side == flow.Inside && h.towards == flow.Outside {
+		t.client = unzoned(h.addr)
+	}
 	crosses := t.from.reliable() != h.reliable()
 	if crosses && h.reliable() && t.absorbed(h.conn, b) {
 		return

@@ -33,7 +33,8 @@ type task struct {
 	packet *netio.Packet
 
 	route   routes
-	account []byte // user@host of the account that the message is about, see accountOf
+	account []byte         // user@host of the account that the message is about, see accountOf
+	client  netip.AddrPort // where outside a PBX's message goes, once that is known
 
 	event      event.Event
 	req        policy.Request
@@ -92,7 +93,7 @@ func newTask(s *Server, shard *policy.Shard, times *histogram) *task {
 func (t *task) handle(b []byte) {
 	fault := t.m.Parse(b, t.from.ep.framed())
 	t.e.Reset(&t.m)
-	t.account = t.account[:0]
+	t.account, t.client = t.account[:0], netip.AddrPort{}
 	if t.s.transit != nil {
 		t.transit(fault)
 		return

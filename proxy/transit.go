@@ -104,10 +104,13 @@ func (t *task) transit(fault sip.Fault) {
 	switch {
 	case t.from.side == flow.Inside && fault != sip.OK:
 		t.pass() // whatever a PBX sends, a keep-alive for a phone's NAT for one
-	case t.from.side == flow.Inside && t.m.IsRequest:
-		t.transitAsking()
 	case t.from.side == flow.Inside:
-		t.transitAnswer()
+		t.client = t.from.target()
+		if t.m.IsRequest {
+			t.transitAsking()
+		} else {
+			t.transitAnswer()
+		}
 	case fault == sip.FaultKeepAlive:
 		t.note(policy.Drop, policy.ReasonKeepalive, "")
 	case fault != sip.OK:

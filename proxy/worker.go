@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"net/netip"
-
 	"sipward/policy"
 	"sipward/policy/event"
 	"sipward/policy/gate"
@@ -32,7 +30,7 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 		p := &pkts[i]
 		t.from = origin{
 			face: face{ep: w.ep, local: p.Local.WithZone(""), port: p.LocalPort}, peer: p.Src,
-			addr: netip.AddrPortFrom(p.Src.Addr().WithZone(""), p.Src.Port()),
+			addr: unzoned(p.Src),
 		}
 		t.packet = p
 		t.m.Buf = nil // nothing is known of the message yet
@@ -120,6 +118,7 @@ func (t *task) publish(v policy.Verdict, r policy.Reason, detail string) {
 		ev.Direction = event.FromPBX
 	}
 	if len(m.Buf) > 0 {
+		ev.Client = t.client
 		ev.Method, ev.Status = m.Method.String(), uint16(m.Status)
 		ev.Account.Set(t.account)
 	}

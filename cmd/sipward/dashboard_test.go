@@ -208,14 +208,16 @@ func (b *browser) onlyAsks(origin string) {
 // stage is a running demonstration without its script: a real PBX, a real sipward.
 type stage struct {
 	link, origin, token string
+	socket              string
 	edge                netip.AddrPort
 	stop                func() // ends it
 }
 
 var (
-	linkLine  = regexp.MustCompile(`(http://[0-9.:]+)/#login=[A-Z0-9]+`)
-	tokenLine = regexp.MustCompile(`with the token (\S+)`)
-	edgeLine  = regexp.MustCompile(`in front of it on ([0-9.:]+)`)
+	linkLine   = regexp.MustCompile(`(http://[0-9.:]+)/#login=[A-Z0-9]+`)
+	tokenLine  = regexp.MustCompile(`with the token (\S+)`)
+	socketLine = regexp.MustCompile(socketVariable + `=(\S+)`)
+	edgeLine   = regexp.MustCompile(`in front of it on ([0-9.:]+)`)
 )
 
 func startStage(t *testing.T) stage {
@@ -236,10 +238,11 @@ func startStage(t *testing.T) stage {
 	out.Await(t, "Now you.", time.Minute)
 	link := linkLine.FindStringSubmatch(out.String())
 	token, edge := tokenLine.FindStringSubmatch(out.String()), edgeLine.FindStringSubmatch(out.String())
-	if link == nil || token == nil || edge == nil {
+	socket := socketLine.FindStringSubmatch(out.String())
+	if link == nil || token == nil || edge == nil || socket == nil {
 		t.Fatalf("no link, token or address in\n%s", out)
 	}
-	return stage{link: link[0], origin: link[1], token: token[1], edge: netip.MustParseAddrPort(edge[1]), stop: cancel}
+	return stage{link: link[0], origin: link[1], token: token[1], socket: socket[1], edge: netip.MustParseAddrPort(edge[1]), stop: cancel}
 }
 
 // guess has somebody guess the password of 1001 until he is no longer answered.

@@ -74,7 +74,7 @@ To protect a PBX, write a configuration file (its one required key is pbx) and:
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(), newDemo(), newCheck(), newStatus(), newReload(), newVersion(),
-		newList(), newBan(), newUnban(), newAllow(), newDeny(), newExplain(), newReport(), newKernel(), newNotify(), newTransparent(), newToken(), newTop())
+		newList(), newBan(), newUnban(), newAllow(), newDeny(), newExplain(), newFollow(), newReport(), newKernel(), newNotify(), newTransparent(), newToken(), newTop())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -87,7 +87,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		Lost:    func(l admin.Lost) { locked(func(now time.Time) { w.view.lose(l.Messages, now) }) },
 	}
 	for ctx.Err() == nil {
-		if err := w.client.Follow(ctx, to, "drop", "reject", "hold"); err != nil {
+		if err := w.client.Follow(ctx, to, admin.EventQuery{Verdicts: []string{"drop", "reject", "hold"}}); err != nil {
 			select {
 			case <-ctx.Done():
 			case <-time.After(topEvery):

@@ -50,7 +50,8 @@ func (d Direction) String() string {
 // Event is one message and its fate.
 type Event struct {
 	Time      int64          // Unix time in nanoseconds
-	Source    netip.AddrPort // where it came from; of a response: who is charged for it
+	Source    netip.AddrPort // where it came from
+	Client    netip.AddrPort // of what a PBX sent: where outside it goes; not valid if that is not known
 	Protocol  Protocol
 	Transport policy.Transport
 	Direction Direction

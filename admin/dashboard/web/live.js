@@ -48,7 +48,7 @@ export function liveView(app, main) {
       { title: "Time", class: "mono", cell: (e) => h("time", { datetime: e.time, title: absolute(e.time) }, clock(e.time)) },
       { title: "Verdict", cell: (e) => h("span", { class: "verdict " + (e.verdict in marks ? e.verdict : "drop") }, h("span", { "aria-hidden": "true" }, (marks[e.verdict] ?? "?") + " "), wordsOf[e.verdict] ?? oneLine(e.verdict)) },
       { title: "Reason", cell: (e) => oneLine(e.reason) },
-      { title: "Source", cell: (e) => [e.source ? sourceLink(addressOf(e.source)) : "", e.direction === "from-pbx" ? " " : null, e.direction === "from-pbx" ? h("span", { class: "tag", title: "It came from a PBX." }, "PBX") : null] },
+      { title: "Source", cell: (e) => [e.source ? sourceLink(addressOf(e.source)) : "", e.direction === "from-pbx" ? " " : null, e.direction === "from-pbx" ? h("span", { class: "tag", title: "It came from a PBX." }, "PBX") : null, e.client ? [" → ", sourceLink(addressOf(e.client))] : null] },
       { title: "Message", class: "mono", cell: (e) => [e.protocol && e.protocol !== "sip" ? e.protocol.toUpperCase() + " " : "", oneLine(e.method), e.status ? " " + e.status : "", h("span", { class: "note" }, " " + (e.transport ?? ""))] },
       { title: "Account", class: "mono clip", cell: (e) => h("bdi", { title: oneLine(e.account) }, oneLine(e.account)) },
       { title: "Detail", class: "clip wide", cell: (e) => h("bdi", { title: oneLine(e.detail) }, oneLine(e.detail)) },
@@ -152,7 +152,7 @@ export function liveView(app, main) {
     drawn = st.seen + only.value + filter.value;
     const text = filter.value.trim().toLowerCase();
     const fits = (e) => (only.value === "" || (e.verdict === "pass") === (only.value === "pass")) &&
-      (text === "" || [e.source, e.account, e.reason, e.method, e.detail].some((t) => String(t ?? "").toLowerCase().includes(text)));
+      (text === "" || [e.source, e.client, e.account, e.reason, e.method, e.detail].some((t) => String(t ?? "").toLowerCase().includes(text)));
     feed.update(st.events.filter(fits).slice(0, 100));
   }
 

@@ -25,7 +25,7 @@ func (s *stage) invitation(edge Edge) {
 	var b strings.Builder
 	if edge.Socket != "" {
 		fmt.Fprintf(&b, "\nAsk sipward why, in another terminal:\n\n    export SIPWARD_CONTROL__SOCKET=%s\n", edge.Socket)
-		for _, c := range []string{"explain " + addrGuesser.String(), "list bans", "report --by source,reason", "top"} {
+		for _, c := range []string{"explain " + addrGuesser.String(), "list bans", "report --by source,reason", "follow", "top"} {
 			fmt.Fprintf(&b, "    %s %s\n", edge.Program, c)
 		}
 	}

@@ -75,9 +75,11 @@ func (t *task) appendAnswer(b []byte, code int, phrase, detail string) []byte {
 	}
 	switch code {
 	case 420:
-		b = append(b, "Unsupported: "...)
-		b = append(b, m.Find(sip.HeaderProxyRequire).Value.Of(m.Buf)...)
-		b = append(b, "\r\n"...)
+		if h := m.Find(sip.HeaderProxyRequire); h != nil { // a guard may answer so, too
+			b = append(b, "Unsupported: "...)
+			b = append(b, h.Value.Of(m.Buf)...)
+			b = append(b, "\r\n"...)
+		}
 	case 503:
 		b = append(b, "Retry-After: "...)
 		b = appendInt(b, cmp.Or(t.retryAfter, defaultRetryAfter))

@@ -31,6 +31,22 @@ func TestMalformedRejected(t *testing.T) {
 	r.pbx.silent()
 }
 
+// TestRejectedWithAnyCode: a guard may answer with any code, also one that asks for a header of the request which is not there.
+func TestRejectedWithAnyCode(t *testing.T) {
+	for _, code := range []int{420, 503, 699} {
+		r := newRig(t, rigOptions{policy: func(c *policy.Config) {
+			c.Invite = policy.Invite{RateLimit: 1, Action: policy.Action{Kind: policy.ActionReject, Code: code}}
+		}})
+		phone := newPeer(t, "127.0.1.1")
+		for i := range 2 {
+			phone.send(r.outside, siptest.Invite(siptest.Options{Via: phone.addr.String(), CallID: fmt.Sprint(i)}))
+		}
+		if m, _ := phone.receive(); m.Status != code {
+			t.Errorf("answered %d, want %d", m.Status, code)
+		}
+	}
+}
+
 // TestFloodWatched: a flood limit that only watches stops nobody, over either transport.
 func TestFloodWatched(t *testing.T) {
 	for _, kind := range []policy.ActionKind{policy.ActionWatch, policy.ActionNotify, policy.ActionDrop} {

@@ -191,10 +191,9 @@ func (t *task) askedKey(b *branch, client netip.Addr) uint64 {
 func (t *task) noteAsked(b *branch) bool {
 	key := t.askedKey(b, t.from.addr.Addr())
 	stamp := t.stamp()
-	const credentials = 1 + 4
+	const either, credentials = stampCredentials | stampProxy, 1 + 4
 	if old, ok := t.s.transit.recall(key, t.now, t.wire[:0]); ok && old[0]&stampAnswered == 0 &&
-		old[0]&stampCredentials != 0 && stamp[0]&stampCredentials != 0 &&
-		string(old[1:credentials]) != string(stamp[1:credentials]) {
+		old[0]&either != 0 && stamp[0]&either != 0 && string(old[1:credentials]) != string(stamp[1:credentials]) {
 		return false
 	}
 	t.s.transit.asked[t.memory(t.from.addr.Addr())].Put(key, stamp, t.now, t.transactionEnd())

@@ -112,8 +112,17 @@ func TestTransitNotForUs(t *testing.T) {
 // TestTransitOneGuess: while a transaction waits for its answer it cannot be used for
 // other credentials, so that each guess is judged by its own answer.
 func TestTransitOneGuess(t *testing.T) {
+	for _, header := range []string{"Authorization: ", "Proxy-Authorization: "} {
+		t.Run(header, func(t *testing.T) { testOneGuess(t, header) })
+	}
+}
+
+func testOneGuess(t *testing.T, header string) {
 	net := transitPath(t)
-	first, second := guess(benchPhone.String(), "aaaa"), guess(benchPhone.String(), "bbbb")
+	with := func(nonce string) []byte {
+		return bytes.Replace(guess(benchPhone.String(), nonce), []byte("Authorization: "), []byte(header), 1)
+	}
+	first, second := with("aaaa"), with("bbbb")
 	for range 2 { // the second is a retransmission
 		if !net.passes(fromOutside, toPBX(first)) {
 			t.Fatal("a request does not pass")

@@ -200,6 +200,9 @@ func (q *Query) parseRange(values url.Values, now time.Time) error {
 				return fmt.Errorf("%s: %s is more than ten years from now", []string{"from", "to"}[i], t.Format(time.DateOnly))
 			}
 		}
+		if to == "" && !q.From.Before(now) {
+			return fmt.Errorf("from %s has not come yet; write a time in the past", q.From.Format(time.DateTime))
+		}
 		if !q.From.Before(q.To) {
 			return fmt.Errorf("from %s is not before to %s; exchange them", q.From.Format(time.DateTime), q.To.Format(time.DateTime))
 		}

@@ -187,6 +187,7 @@ func TestQueryErrors(t *testing.T) {
 		"last=24h&from=2026-01-01":             "exclude each other",
 		"to=2026-01-01":                        "to needs from",
 		"from=2026-01-02&to=2026-01-01":        "exchange them",
+		"from=2030-01-01":                      "has not come yet",
 		"last=20000w":                          "20000w is more than ten years",
 		"from=01.02.2026":                      "write a date such as",
 		"from=1600-01-01":                      "from: 1600-01-01 is more than ten years from now",

@@ -9,13 +9,16 @@ import (
 	"sipward/proxy/certs/certstest"
 )
 
+// manyCalls lets pass what two phones send when dozens of tests are over in three seconds.
+const manyCalls = "flood: {rate: 100000, burst: 100000}\n"
+
 // TestTransportsAsterisk has phones over TLS, WebSocket and DTLS call through an Asterisk that knows nothing of it.
 func TestTransportsAsterisk(t *testing.T) {
 	lab.Need(t, "asterisk")
 	t.Parallel()
 	s := &site{Lab: labs.New(t)}
 	s.pbx = s.StartAsterisk(t)
-	s.start(t, s.secured(t, certstest.NewAuthority(t, "ours"), lab.Config{}))
+	s.start(t, s.secured(t, certstest.NewAuthority(t, "ours"), lab.Config{Extra: manyCalls}))
 	s.transports(t)
 }
 
@@ -25,7 +28,7 @@ func TestTransportsKamailio(t *testing.T) {
 	t.Parallel()
 	s := &site{Lab: labs.New(t)}
 	s.pbx = s.StartKamailio(t, lab.PBX1)
-	s.start(t, s.secured(t, certstest.NewAuthority(t, "ours"), lab.Config{}))
+	s.start(t, s.secured(t, certstest.NewAuthority(t, "ours"), lab.Config{Extra: manyCalls}))
 	s.transports(t)
 }
 

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"sipward/e2e/bench/load"
 )
@@ -55,6 +56,9 @@ func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	if err != nil {
 		return err
 	}
+	if err := b.introduce(o.sources); err != nil {
+		return err
+	}
 	many, err := b.series(o, load.Challenge, o.sources, max(one.Max/2, lowRate), 1.25)
 	if err != nil {
 		return err
@@ -65,6 +69,20 @@ func (l *lab) measureSubject(o options, s subject, rep *Report) error {
 	}
 	rep.Series = append(rep.Series, one, many, calls)
 	return nil
+}
+
+// introduceRate is slow enough for each subject, in registrations per second.
+const introduceRate = 2_500
+
+// introduce has each source register once before anything is measured: that thousands of phones are
+// new within the same second is not what an edge is built for, and sipward holds strangers back when
+// it is busy.
+func (b *bench) introduce(sources int) error {
+	_, err := b.lab.generate(load.Config{
+		Target: b.target, Sources: sources, Rate: introduceRate, Flow: load.Challenge,
+		Duration: time.Duration(sources) * time.Second / introduceRate,
+	})
+	return err
 }
 
 // series searches the highest rate, and adds those of everybody's rates that the search did not try.
@@ -104,7 +122,11 @@ func (l *lab) measureCosts(o options, rep *Report) error {
 			return err
 		}
 		defer l.stop(proc)
-		pair = append(pair, &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step})
+		b := &bench{lab: l, name: s.name, target: target, proc: proc, step: o.step}
+		if err := b.introduce(o.sources); err != nil {
+			return err
+		}
+		pair = append(pair, b)
 	}
 	if len(pair) < 2 {
 		return nil

@@ -55,8 +55,8 @@ type association struct {
 
 	shaking     context.Context // bounds the handshake
 	giveUp      context.CancelFunc
-	turn        atomic.Bool     // it has one of the turns of handshakes
-	finishing   atomic.Bool     // our Finished is on its way
+	turn        atomic.Bool // it has one of the turns of handshakes
+	finishing   atomic.Bool // our Finished is on its way
 	established atomic.Bool
 	heard       atomic.Int64  // Unix time in ns of its last message
 	shaken      chan struct{} // closed when the handshake is over

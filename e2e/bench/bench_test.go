@@ -76,10 +76,11 @@ func TestBars(t *testing.T) {
 		{Subject: nameStateful2, Flow: load.Register, Sources: 1, Max: 10_000},
 		{Subject: nameBare, Flow: load.Register, Sources: 1, Max: 70_000, Points: []Point{point(lowRate, 16), point(highRate, 6), point(45_000, 6)}},
 		{Subject: nameSipward, Flow: load.Register, Sources: 1, Max: 45_000, Points: []Point{point(lowRate, 20), point(highRate, 9.5), point(45_000, 8)}},
-		{Subject: nameSipward, Flow: load.Call, Sources: 1, Max: 1},
+		{Subject: nameStateful2, Flow: load.Call, Sources: 1, Max: 2_000},
+		{Subject: nameSipward, Flow: load.Call, Sources: 1, Max: 7_999},
 	}}
 	r.judge()
-	want := []bool{true, true, false, true}
+	want := []bool{true, true, false, true, false}
 	if len(r.Bars) != len(want) {
 		t.Fatalf("%d bars: %+v", len(r.Bars), r.Bars)
 	}

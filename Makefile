@@ -47,7 +47,7 @@ vuln: ## govulncheck, where its database can be reached
 bench: ## benchmarks of the hot functions, with their allocations
 	$(GO) test -run '^$$' -bench . -benchmem $(PKGS)
 
-bench-peer: ## sipward beside Kamailio and a bare forwarder: loss-free rate and CPU per message (about 8 minutes)
+bench-peer: ## sipward beside Kamailio and a bare forwarder: loss-free rate and CPU per message (about 10 minutes)
 	$(GO) run ./e2e/bench
 
 bench-kernel: ## the mirror of bans in the kernel: latency, loading, floods, drop rate (root; about 5 minutes)

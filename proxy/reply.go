@@ -102,8 +102,8 @@ func (t *task) restoreCaller() {
 func challenging(status int) bool { return status == 401 || status == 407 }
 
 // observed tells the policy what came of a request; the token says who is charged, conn is
-// his connection, if he has one, and granted for how many seconds a registrar keeps his binding. It returns what is to
-// happen to the response.
+// his connection, if he has one, and granted for how many seconds a registrar keeps his
+// binding. It returns what is to happen to the response.
 func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *branch, granted int64) policy.Decision {
 	m := &t.m
 	challenge := challenging(m.Status)

@@ -231,14 +231,17 @@ func (t *TCP) admit(l *tcpListener, h StreamHandler, fd int, remote netip.AddrPo
 }
 
 // place counts a connection that is accepted, unless the caps refuse it; layered says
-// that it begins with a handshake. gives is one that gives its place to it, or nil.
-func (t *TCP) place(source netip.Addr, exempt, layered bool, gives *Conn) bool {
+// that it begins with a handshake. gives, if not nil, is asked last, and returns a connection
+// that gives its place to it, or nil.
+func (t *TCP) place(source netip.Addr, exempt, layered bool, gives func() *Conn) bool {
 	if layered && !exempt && (t.shaking.full(source) || !t.cfg.MayShake(source)) {
 		t.counters.refusedHandshake.Add(1)
 		return false
 	}
 	if gives != nil {
-		t.limits.leave(gives)
+		if c := gives(); c != nil {
+			t.limits.leave(c)
+		}
 	}
 	is := t.limits.acquire(source, exempt)
 	if is == refusedTotal && t.makeRoom() {

@@ -35,7 +35,7 @@ func TestDTLSLastMessage(t *testing.T) {
 			write(t, c, options("last", 0))
 			before := w.came.Load()
 			c.Close()
-			eventually(t, "close_notify in answer", func() bool { return w.came.Load() > before })
+			poll(t, "close_notify in answer", func() bool { return w.came.Load() > before })
 			ended <- struct{}{}
 			for _, want := range []string{options("first", 0), options("last", 0)} {
 				if got := wait(t, h.messages, "message"); got != want {
@@ -88,7 +88,7 @@ func TestDTLSBackAtCap(t *testing.T) {
 	elsewhere := dtlsClient(t, newWire(t, "127.0.0.1:0", d.LocalAddr(0)), cfg)
 	done := make(chan error, 1)
 	go func() { done <- elsewhere.Handshake() }()
-	eventually(t, "refusal", func() bool { return d.Stats().RefusedSource > 0 })
+	poll(t, "refusal", func() bool { return d.Stats().RefusedSource > 0 })
 	exchange(t, used, "used still")
 	d.SetStale(0)
 	if err := wait(t, done, "end of the handshake"); err != nil {
@@ -127,7 +127,7 @@ func TestDTLSTurns(t *testing.T) {
 			hello := dtlsHello(random, []byte(verify[len(verify)-16:]))
 			spoil(hello)
 			write(t, c, string(hello))
-			eventually(t, name, func() bool { return d.Stats().Accepted == before+1 })
+			poll(t, name, func() bool { return d.Stats().Accepted == before+1 })
 		}
 		exchange(t, dialDTLS(t, newWire(t, "", d.LocalAddr(0)), cfg), "beside "+name)
 	}

@@ -38,16 +38,6 @@ func runEcho(t testing.TB, cfg netio.DTLSConfig) (*stream, *netio.DTLS, *tls.Con
 	return h, d, client
 }
 
-// eventually waits until ok is true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 15 s", what)
-		}
-	}
-}
-
 // TestDTLSLoss loses a third of what the client sends in its handshake.
 func TestDTLSLoss(t *testing.T) {
 	for seed := range uint64(5) {
@@ -142,7 +132,7 @@ func TestDTLSPlainBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "fragments over the budget", func() bool { return d.Stats().Strays >= before+n-64<<10/size })
+	poll(t, "fragments over the budget", func() bool { return d.Stats().Strays >= before+n-64<<10/size })
 	exchange(t, c, "after")
 }
 
@@ -160,7 +150,7 @@ func TestDTLSBeginsAnew(t *testing.T) {
 			t.Error("closed without a reason")
 		}
 		// Its place is free when it has ended.
-		eventually(t, "one association", func() bool { return d.Stats().Open == 1 })
+		poll(t, "one association", func() bool { return d.Stats().Open == 1 })
 	}
 	if st := d.Stats(); st.Replaced != 5 || st.Accepted != 6 {
 		t.Errorf("stats %+v", st)
@@ -205,7 +195,7 @@ func TestDTLSMoves(t *testing.T) {
 
 	w.open(t, "127.0.0.66:0")
 	write(t, c, options("refused", 0))
-	eventually(t, "refusal", func() bool { return d.Stats().RefusedGate > 0 })
+	poll(t, "refusal", func() bool { return d.Stats().RefusedGate > 0 })
 	w.open(t, "127.0.0.3:0")
 	exchange(t, c, "back")
 	if n := d.CloseSource(func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.3") }); n != 0 {
@@ -226,7 +216,7 @@ func TestDTLSCaps(t *testing.T) {
 		before := d.Stats()
 		c := dtlsClient(t, newWire(t, from, d.LocalAddr(0)), cfg)
 		go func() { _ = c.Handshake() }()
-		eventually(t, "refusal", func() bool {
+		poll(t, "refusal", func() bool {
 			st := d.Stats()
 			return st.RefusedSource+st.RefusedTotal > before.RefusedSource+before.RefusedTotal
 		})
@@ -247,43 +237,46 @@ func TestDTLSCaps(t *testing.T) {
 	}
 	all[0].Close()
 	wait(t, h.closed, "Closed")
-	eventually(t, "room", func() bool { return d.Stats().Open == 3 })
+	poll(t, "room", func() bool { return d.Stats().Open == 3 })
 	exchange(t, dialDTLS(t, newWire(t, "127.0.0.3:0", d.LocalAddr(0)), cfg), "in the room")
+}
+
+// halfOpen begins a handshake, and says no more once its address is proven.
+func halfOpen(t *testing.T, from string, to netip.AddrPort, cfg *tls.Config) {
+	t.Helper()
+	w := newWire(t, from, to)
+	hellos := 0
+	w.alter = func(b []byte) []byte {
+		if hellos++; hellos > 2 {
+			return nil
+		}
+		return b
+	}
+	c := dtlsClient(t, w, cfg, dtls.WithFlightInterval(time.Minute))
+	go func() { _ = c.Handshake() }()
 }
 
 // TestDTLSHalfOpen leaves handshakes where their address is proven.
 func TestDTLSHalfOpen(t *testing.T) {
 	h, d, cfg := runEcho(t, netio.DTLSConfig{Conns: netio.TCPConfig{MaxHandshakes: 3, MaxHandshakesPerSource: 2, HandshakeTimeout: time.Second}})
-	half := func(from string) {
-		t.Helper()
-		w := newWire(t, from, d.LocalAddr(0))
-		hellos := 0
-		w.alter = func(b []byte) []byte {
-			if hellos++; hellos > 2 {
-				return nil
-			}
-			return b
-		}
-		c := dtlsClient(t, w, cfg, dtls.WithFlightInterval(time.Minute))
-		go func() { _ = c.Handshake() }()
-	}
+	half := func(from string) { halfOpen(t, from, d.LocalAddr(0), cfg) }
 	for _, from := range []string{"127.0.0.1:0", "127.0.0.1:0"} {
 		before := d.Stats().Accepted
 		half(from)
-		eventually(t, "association", func() bool { return d.Stats().Accepted == before+1 })
+		poll(t, "association", func() bool { return d.Stats().Accepted == before+1 })
 	}
 	half("127.0.0.1:0")
-	eventually(t, "refusal", func() bool { return d.Stats().RefusedHandshake == 1 })
+	poll(t, "refusal", func() bool { return d.Stats().RefusedHandshake == 1 })
 	half("127.0.0.2:0")
 	half("127.0.0.3:0")
-	eventually(t, "one that gives way", func() bool { return d.Stats().CrowdedOut == 1 })
+	poll(t, "one that gives way", func() bool { return d.Stats().CrowdedOut == 1 })
 	exchange(t, dialDTLS(t, newWire(t, "127.0.0.4:0", d.LocalAddr(0)), cfg), "meanwhile")
 	for range 2 { // another one has given way to the honest one
 		if f := wait(t, h.failed, "failure"); !errors.Is(f.err, netio.ErrHandshakeTimeout) {
 			t.Errorf("failed with %v", f.err)
 		}
 	}
-	eventually(t, "the honest one alone", func() bool { return d.Stats().Open == 1 })
+	poll(t, "the honest one alone", func() bool { return d.Stats().Open == 1 })
 }
 
 func TestDTLSTimes(t *testing.T) {

@@ -119,12 +119,14 @@ func (l *dtlsListener) open(p *Packet, src netip.AddrPort, h *clientHello, old *
 	if old != nil && old.at() != src {
 		old = nil // it has gone on elsewhere
 	}
-	if old == nil && !exempt && t.limits.full(source) {
-		old = l.silent(source)
-	}
-	var gives *Conn
-	if old != nil {
-		gives = old.c
+	gives := func() *Conn { // all are looked at: only for who may begin a handshake
+		if old == nil && !exempt && t.limits.full(source) {
+			old = l.silent(source)
+		}
+		if old == nil {
+			return nil
+		}
+		return old.c
 	}
 	if !t.place(source, exempt, true, gives) {
 		return

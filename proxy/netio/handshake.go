@@ -37,8 +37,9 @@ var (
 // Past the total cap the one that has made no progress for longest gives way: whoever opens
 // many and leaves them, or sends a byte now and then, would otherwise lock out everybody
 // else for the time of a handshake's deadline, while honest handshakes are over before they
-// would have to. Progress is to begin to speak, and to have said what we can answer. Past the cap of a source its new ones are refused. The map has an entry for each
-// source in the list.
+// would have to. Progress is to begin to speak, and to have said what we can answer. Past
+// the cap of a source its new ones are refused. The map has an entry for each source in
+// the list.
 //
 // A handshake costs a quarter of a millisecond of computing, with RSA a whole one, so
 // half of the CPUs at most compute handshakes at a time: the others go on with

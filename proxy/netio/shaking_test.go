@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/dtls/v3"
-
 	"sipward/proxy/netio"
 )
 
@@ -103,16 +101,7 @@ func TestHandshakeQueue(t *testing.T) {
 // the end.
 func TestDTLSHandshakeDrained(t *testing.T) {
 	h, d, cfg := runEcho(t, netio.DTLSConfig{Conns: netio.TCPConfig{HandshakeTimeout: time.Minute}})
-	w := newWire(t, "", d.LocalAddr(0))
-	hellos := 0
-	w.alter = func(b []byte) []byte {
-		if hellos++; hellos > 2 {
-			return nil
-		}
-		return b
-	}
-	c := dtlsClient(t, w, cfg, dtls.WithFlightInterval(time.Minute))
-	go func() { _ = c.Handshake() }()
+	halfOpen(t, "", d.LocalAddr(0), cfg)
 	poll(t, "association", func() bool { return d.Stats().Accepted == 1 })
 	d.CloseAll()
 	poll(t, "the end", func() bool { return d.Stats().Open == 0 })

@@ -53,7 +53,7 @@ func (p *PBX) Up() bool { return p.up.Load() }
 // Heard notes that a message came from the PBX at now (Unix nanoseconds). One
 // that answers phones but not our probes is not taken for down.
 func (p *PBX) Heard(now int64) {
-	if d := now - p.heard.Load(); d > heardStep || d < 0 { // below: the clock was set back
+	if d := now - p.heard.Load(); d > heardStep || d < -heardStep { // below: the clock was set back
 		p.heard.Store(now)
 	}
 }

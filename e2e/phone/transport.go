@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -198,14 +200,45 @@ func (s *webSocket) close() { _ = s.conn.CloseNow() }
 // dtlsSocket is a DTLS association.
 type dtlsSocket struct {
 	connSocket
-	buf []byte
+	under *patient
+	buf   []byte
+}
+
+// patient lets pion/dtls see an alert only when what came before it has been read: its Read chooses at random between the
+// last record and the end of the association.
+type patient struct {
+	net.PacketConn
+	unread atomic.Int64 // records that may be messages
+}
+
+const (
+	recordHeader = 13
+	recordAlert  = 21
+	recordData   = 23
+)
+
+func (p *patient) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := p.PacketConn.ReadFrom(b)
+	for rest := b[:n]; len(rest) >= recordHeader; {
+		switch rest[0] {
+		case recordData:
+			p.unread.Add(1)
+		case recordAlert:
+			for end := time.Now().Add(time.Second); p.unread.Load() > 0 && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		rest = rest[min(len(rest), recordHeader+int(binary.BigEndian.Uint16(rest[recordHeader-2:]))):]
+	}
+	return n, from, err
 }
 
 func dialDTLS(ctx context.Context, cfg *Config) (*dtlsSocket, error) {
-	under, err := cfg.Net.ListenUDP(cfg.Local)
+	socket, err := cfg.Net.ListenUDP(cfg.Local)
 	if err != nil {
 		return nil, err
 	}
+	under := &patient{PacketConn: socket}
 	options := []dtls.ClientOption{
 		dtls.WithRootCAs(cfg.TLS.RootCAs), dtls.WithServerName(cfg.TLS.ServerName),
 		dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()),
@@ -223,12 +256,15 @@ func dialDTLS(ctx context.Context, cfg *Config) (*dtlsSocket, error) {
 		return nil, err
 	}
 	e := ends{under.LocalAddr().(*net.UDPAddr).AddrPort(), cfg.Proxy}
-	return &dtlsSocket{connSocket{e, c}, make([]byte, 65536)}, nil
+	return &dtlsSocket{connSocket{e, c}, under, make([]byte, 65536)}, nil
 }
 
 func (s *dtlsSocket) receive() ([]byte, netip.AddrPort, error) {
 	for {
 		n, err := s.conn.Read(s.buf)
+		if err == nil {
+			s.under.unread.Add(-1)
+		}
 		if err != nil || len(bytes.TrimSpace(s.buf[:n])) > 0 {
 			return s.buf[:n], s.there, err
 		}

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -116,4 +118,46 @@ func serve(t *testing.T, l net.Listener, receive func(net.Conn, *bufio.Reader) (
 func yes(request []byte) []byte {
 	_, rest, _ := strings.Cut(string(request), "\r\n")
 	return []byte("SIP/2.0 200 OK\r\n" + rest)
+}
+
+// TestDTLSLast: what a server says right before it ends the association is read.
+func TestDTLSLast(t *testing.T) {
+	authority := certstest.NewAuthority(t, "authority")
+	cert, pool := authority.Issue(t, certstest.Options{DNS: []string{"sip.example.com"}}).TLS, authority.Pool()
+	server, err := dtls.ListenWithOptions("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, dtls.WithCertificates(cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages = 20
+	serve(t, server, func(c net.Conn, _ *bufio.Reader) ([]byte, error) {
+		b := make([]byte, 65536)
+		if _, err := c.Read(b); err != nil {
+			return nil, err
+		}
+		for range messages {
+			_, _ = c.Write([]byte("SIP/2.0 200 OK\r\n\r\n"))
+		}
+		return nil, errors.Join(io.EOF, c.Close())
+	})
+	for range 20 {
+		line, err := phone.Dial(phone.Config{Transport: phone.DTLS, Local: netip.MustParseAddrPort("127.0.0.1:0"),
+			Proxy: netip.MustParseAddrPort(server.Addr().String()), TLS: &tls.Config{RootCAs: pool, ServerName: "sip.example.com"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer line.Close()
+		if err := line.Write([]byte("OPTIONS\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for ; ; n++ {
+			if _, err := line.Read(); err != nil {
+				break
+			}
+			time.Sleep(time.Millisecond) // it is busy when the end comes
+		}
+		if n != messages {
+			t.Fatalf("read %d of %d messages", n, messages)
+		}
+	}
 }

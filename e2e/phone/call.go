@@ -84,13 +84,13 @@ func (p *Phone) CallWith(ctx context.Context, req *Request) (*Call, error) {
 }
 
 func (c *Call) send(req *Request, to netip.AddrPort) error {
+	c.mu.Lock()
+	defer c.mu.Unlock() // whoever hears of it by the callee, and cancels, waits
 	tx, err := c.phone.transact(req, to)
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
 	c.client = tx
-	c.mu.Unlock()
 	return nil
 }
 
@@ -161,11 +161,16 @@ func (c *Call) Answered(ctx context.Context) (*Received, error) {
 	return c.responses.take(ctx, "a final answer to INVITE", func(r *Received) bool { return r.Status() >= 200 })
 }
 
-// Cancel cancels our INVITE and gives the response to the CANCEL (§9.1).
+// Cancel cancels our INVITE as soon as it has been answered at all, and gives the response to the CANCEL (§9.1).
 func (c *Call) Cancel(ctx context.Context) (*Received, error) {
 	c.mu.Lock()
 	tx := c.client
 	c.mu.Unlock()
+	select {
+	case <-tx.heard:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for any answer to INVITE %s before a CANCEL: %w", tx.req.URI, ctx.Err())
+	}
 	cancel := &Request{Method: "CANCEL", URI: tx.req.URI}
 	for _, name := range []string{"Route", "Max-Forwards", "From", "To", "Call-ID"} {
 		if v := tx.req.Get(name); v != "" {

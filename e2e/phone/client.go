@@ -20,6 +20,7 @@ type client struct {
 	to        netip.AddrPort
 	wire      []byte
 	responses *mailbox[*Received]
+	heard     chan struct{} // closed when there is any response
 	over      chan struct{} // closed when no more retransmissions are due
 
 	mu    sync.Mutex
@@ -46,7 +47,7 @@ func (p *Phone) via(branch string) string {
 // transactAs is transact with a given branch: a CANCEL has that of what it cancels.
 func (p *Phone) transactAs(req *Request, to netip.AddrPort, branch, via string) (*client, error) {
 	c := &client{phone: p, req: req, branch: branch, via: via, to: to, wire: req.Bytes(via),
-		responses: newMailbox[*Received](), over: make(chan struct{})}
+		responses: newMailbox[*Received](), heard: make(chan struct{}), over: make(chan struct{})}
 	p.mu.Lock()
 	p.clients[branch+" "+req.Method] = c
 	p.mu.Unlock()
@@ -119,6 +120,9 @@ func (p *Phone) dispatchResponse(r *Received) {
 
 func (c *client) receive(r *Received) {
 	c.mu.Lock()
+	if !c.early && !c.final {
+		close(c.heard)
+	}
 	repeated := c.final
 	switch status := r.Status(); {
 	case status < 200:

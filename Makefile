@@ -22,10 +22,10 @@ build: ## build bin/sipward
 test: setup vet unit e2e ## everything that must pass: vet, unit tests, then the end-to-end tests with real peers
 
 unit: ## unit tests, with the race detector
-	$(GO) test -race -shuffle=on $(PKGS)
+	@GO=$(GO) ./e2e/test.sh test -race -shuffle=on $(PKGS)
 
 e2e: ## end-to-end tests in network namespaces (root; see `make setup`)
-	$(GO) test -count=1 -timeout 15m ./e2e/...
+	@GO=$(GO) ./e2e/test.sh test -count=1 -timeout 15m ./e2e/...
 
 setup: ## install what the tests need: SIPp, Kamailio, Asterisk, Chromium … (apt, as root; says what it skips)
 	./e2e/setup.sh

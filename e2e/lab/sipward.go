@@ -91,7 +91,7 @@ func (l *Lab) NewSipward(t *testing.T, cfg Config) *Sipward {
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, err := s.CLI("status")
-			t.Log("sipward status:\n", out, err)
+			t.Logf("──── sipward status\n%s%v", out, err)
 		}
 	})
 	return s

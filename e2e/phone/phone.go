@@ -241,7 +241,7 @@ func (p *Phone) note(mark, peer, text string) {
 func (p *Phone) Trace() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return fmt.Sprintf("phone %s on %v\n%s", p.cfg.User, p.sock.local(), strings.Join(p.trace, "\n\n"))
+	return fmt.Sprintf("──── phone %s on %v\n%s", p.cfg.User, p.sock.local(), strings.Join(p.trace, "\n\n"))
 }
 
 // ErrTimeout is a transaction without an answer (RFC 3261 timers B and F).

@@ -64,7 +64,7 @@ bench-report: ## the journal: questions about a million rows, 20,000 events a se
 
 pgo: ## record anew what the compiler is told of the packet path (cmd/sipward/default.pgo; quiet machine)
 	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \
-	$(GO) test -trimpath -run '^$$' -bench '^Benchmark(Request|Response|Invite)$$' -benchtime 6s -cpuprofile $$d/proxy.prof -o $$d/sipward ./proxy && \
+	$(GO) test -trimpath -run '^$$' -bench '^Benchmark(Request|Response|Invite|Transaction)$$' -benchtime 6s -cpuprofile $$d/proxy.prof -o $$d/sipward ./proxy && \
 	$(GO) test -trimpath -run '^$$' -bench 'DecideAndObserve/' -benchtime 1s -cpuprofile $$d/policy.prof -o $$d/sipward ./policy && \
 	cd $$d && $(GO) tool pprof -proto proxy.prof policy.prof > default.pgo && mv default.pgo $(CURDIR)/cmd/sipward/default.pgo
 

@@ -12,11 +12,13 @@ const (
 	cScheme             // URI scheme after its first letter
 	cDelim              // ends the value of a header parameter
 	cDigit
+	cEqual // '='
+	cBlank // SP and controls
 )
 
 // class maps a byte to its classes. Read-only.
-var class = func() (t [256]uint8) {
-	set := func(chars string, bits uint8) {
+var class = func() (t [256]uint16) {
+	set := func(chars string, bits uint16) {
 		for i := range len(chars) {
 			t[chars[i]] |= bits
 		}
@@ -31,6 +33,11 @@ var class = func() (t [256]uint8) {
 	set("abcdefABCDEF:.", cIPv6)
 	set(" \t\r\n", cLWS|cDelim)
 	set(";,<>\"", cDelim)
+	set("=", cEqual)
+	for c := range 0x21 {
+		t[c] |= cBlank
+	}
+	t[0x7f] |= cBlank
 	for c := 0x21; c < 0x100; c++ {
 		if c != '<' && c != '>' && c != '"' && c != 0x7f {
 			t[c] |= cURI
@@ -63,10 +70,34 @@ func equalFold(b []byte, s string) bool {
 	return true
 }
 
+// until returns the first offset from i whose byte is of one of the classes, or end.
+func until(buf []byte, i, end int, classes uint16) int {
+	b := buf[i:end]
+	for len(b) >= 4 && (class[b[0]]|class[b[1]]|class[b[2]]|class[b[3]])&classes == 0 {
+		b = b[4:]
+	}
+	for len(b) > 0 && class[b[0]]&classes == 0 {
+		b = b[1:]
+	}
+	return end - len(b)
+}
+
+// during returns the first offset from i whose byte is not of that class, or end.
+func during(buf []byte, i, end int, of uint16) int {
+	b := buf[i:end]
+	for len(b) >= 4 && class[b[0]]&class[b[1]]&class[b[2]]&class[b[3]]&of != 0 {
+		b = b[4:]
+	}
+	for len(b) > 0 && class[b[0]]&of != 0 {
+		b = b[1:]
+	}
+	return end - len(b)
+}
+
 // skipLWS returns the first offset from i that holds no linear white space.
 // Folds need no look at what follows: head.next has made sure of it.
 func skipLWS(buf []byte, i, end int) int {
-	for i < end && class[buf[i]]&cLWS != 0 {
+	for i < end && buf[i] <= ' ' && class[buf[i]]&cLWS != 0 { // the first test is the cheap one
 		i++
 	}
 	return i
@@ -74,7 +105,7 @@ func skipLWS(buf []byte, i, end int) int {
 
 // trimLWS returns the end of [i,end) without trailing linear white space.
 func trimLWS(buf []byte, i, end int) int {
-	for end > i && class[buf[end-1]]&cLWS != 0 {
+	for end > i && buf[end-1] <= ' ' && class[buf[end-1]]&cLWS != 0 {
 		end--
 	}
 	return end

@@ -23,15 +23,18 @@ func (s *head) next(h *Header) (done bool, fault Fault) {
 		s.pos = end
 		return true, OK
 	}
-	// HCOLON of RFC 3261 §25.1: white space may stand before the colon, a fold
-	// may not. These loops end at the CR of the first line at the latest.
-	i := start
-	for class[buf[i]]&cToken != 0 {
-		i++
-	}
-	name := i
-	for buf[i] == ' ' || buf[i] == '\t' {
-		i++
+	id, name := usualHeader(buf[start:end])
+	name += start
+	colon := name
+	if id == HeaderOther {
+		// HCOLON of RFC 3261 §25.1: white space may stand before the colon, a fold
+		// may not. These loops end at the CR of the first line at the latest.
+		for class[buf[name]]&cToken != 0 {
+			name++
+		}
+		for colon = name; buf[colon] == ' ' || buf[colon] == '\t'; {
+			colon++
+		}
 	}
 	if end < len(buf) && (buf[end] == ' ' || buf[end] == '\t') {
 		if end, fault = s.folds(end); fault != OK {
@@ -42,13 +45,16 @@ func (s *head) next(h *Header) (done bool, fault Fault) {
 	if end-start > MaxHeaderLine {
 		return false, FaultHeaderTooLong
 	}
-	if buf[i] != ':' || name == start {
-		return false, FaultHeaderSyntax
+	if id == HeaderOther {
+		if buf[colon] != ':' || name == start {
+			return false, FaultHeaderSyntax
+		}
+		id = LookupHeader(buf[start:name])
 	}
-	value := skipLWS(buf, i+1, end)
-	h.ID = LookupHeader(buf[start:name])
+	value := skipLWS(buf, colon+1, end)
+	h.ID = id
 	h.Name, h.Line = span(start, name), span(start, end)
-	h.Value = span(value, trimLWS(buf, value, end))
+	h.Value = span(value, trimLWS(buf, value, max(value, end-2))) // before the CRLF
 	return false, OK
 }
 
@@ -72,8 +78,9 @@ func (s *head) folds(end int) (int, Fault) {
 // line returns the offset after the line that begins at start, which must end
 // with CRLF.
 func (s *head) line(start int) (end int, fault Fault) {
-	lf := bytes.IndexByte(s.buf[start:], '\n')
-	if lf <= 0 || s.buf[start+lf-1] != '\r' {
+	rest := s.buf[start:]
+	lf := bytes.IndexByte(rest, '\n')
+	if lf <= 0 || rest[lf-1] != '\r' {
 		if lf < 0 {
 			return 0, FaultHeadEnd
 		}

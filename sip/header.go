@@ -170,3 +170,70 @@ func LookupHeader(name []byte) HeaderID {
 	}
 	return HeaderOther
 }
+
+// usualHeader finds the header field of a line by its name, if that is one of the
+// most frequent, written as nearly everybody does, with the colon right behind it;
+// else it returns HeaderOther.
+func usualHeader(line []byte) (id HeaderID, name int) {
+	if len(line) < len("Content-Length:") {
+		return HeaderOther, 0
+	}
+	switch line[0] {
+	case 'V':
+		if string(line[:4]) == "Via:" {
+			return HeaderVia, 3
+		}
+	case 'F':
+		if string(line[:5]) == "From:" {
+			return HeaderFrom, 4
+		}
+	case 'T':
+		if string(line[:3]) == "To:" {
+			return HeaderTo, 2
+		}
+	case 'C':
+		switch {
+		case string(line[:5]) == "CSeq:":
+			return HeaderCSeq, 4
+		case string(line[:8]) == "Call-ID:":
+			return HeaderCallID, 7
+		case string(line[:8]) == "Contact:":
+			return HeaderContact, 7
+		case string(line[:15]) == "Content-Length:":
+			return HeaderContentLength, 14
+		case string(line[:13]) == "Content-Type:":
+			return HeaderContentType, 12
+		}
+	case 'M':
+		if string(line[:13]) == "Max-Forwards:" {
+			return HeaderMaxForwards, 12
+		}
+	case 'R':
+		switch {
+		case string(line[:13]) == "Record-Route:":
+			return HeaderRecordRoute, 12
+		case string(line[:6]) == "Route:":
+			return HeaderRoute, 5
+		}
+	case 'U':
+		if string(line[:11]) == "User-Agent:" {
+			return HeaderUserAgent, 10
+		}
+	case 'A':
+		switch {
+		case string(line[:6]) == "Allow:":
+			return HeaderAllow, 5
+		case string(line[:14]) == "Authorization:":
+			return HeaderAuthorization, 13
+		}
+	case 'E':
+		if string(line[:8]) == "Expires:" {
+			return HeaderExpires, 7
+		}
+	case 'S':
+		if string(line[:10]) == "Supported:" {
+			return HeaderSupported, 9
+		}
+	}
+	return HeaderOther, 0
+}

@@ -14,6 +14,8 @@ type NameAddr struct {
 	Star      bool // "*", as in "Contact: *": there is no URI
 	URI       URI
 	Tag       Span // value of the tag parameter, empty when there is none
+
+	expires Param // the first one of that name
 }
 
 // ParseNameAddr parses the value that fills s.
@@ -28,6 +30,9 @@ func ParseNameAddr(buf []byte, s Span) (n NameAddr, fault Fault) {
 // Param returns the header parameter with that name, which is given in lower
 // case.
 func (n NameAddr) Param(buf []byte, name string) (Param, bool) {
+	if name == "expires" {
+		return n.expires, n.expires.Present
+	}
 	return findParam(buf, n.Params, name)
 }
 
@@ -128,6 +133,9 @@ func (n *NameAddr) params(buf []byte, i, end int) Fault {
 			return FaultParam
 		}
 		n.Params.End = max(n.Params.End, p.Whole.End)
+		if p.Name.Len() == 7 && !n.expires.Present && p.Name.Is(buf, "expires") {
+			n.expires = p
+		}
 		if p.Name.Len() != 3 || !p.Name.Is(buf, "tag") {
 			continue
 		}

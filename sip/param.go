@@ -23,7 +23,7 @@ func scanParam(buf []byte, i, end int, p *Param) int {
 	}
 	whole := i
 	name := skipLWS(buf, i+1, end)
-	for i = name; i < end && buf[i] != '=' && class[buf[i]]&cDelim == 0; i++ {
+	for i = name; i < end && class[buf[i]]&(cEqual|cDelim) == 0; i++ {
 	}
 	if i == name {
 		if i == end {
@@ -43,9 +43,7 @@ func scanParam(buf []byte, i, end int, p *Param) int {
 			return -1
 		}
 	} else {
-		for i < end && class[buf[i]]&cDelim == 0 {
-			i++
-		}
+		i = until(buf, i, end, cDelim)
 	}
 	if i == value { // ";name =": the value is where the '=' ends
 		value = trimLWS(buf, whole, value)

@@ -56,11 +56,9 @@ func (m *Message) callID(value Span) {
 		m.note(FaultCallID)
 		return
 	}
-	for _, c := range value.Of(m.Buf) {
-		if c <= ' ' || c == 0x7f {
-			m.note(FaultCallID)
-			return
-		}
+	if end := int(value.End); until(m.Buf, int(value.Off), end, cBlank) != end {
+		m.note(FaultCallID)
+		return
 	}
 	m.usable |= haveCallID
 }

@@ -76,6 +76,10 @@ func scanURIParam(buf []byte, i, end int, p *Param) int {
 }
 
 func (u *URI) parse(buf []byte, i, end int) Fault {
+	if end-i > 4 && string(buf[i:i+4]) == "sip:" { // what nearly everybody writes
+		u.Kind, u.Scheme, u.Rest = SchemeSIP, span(i, i+3), span(i+4, end)
+		return u.parseSIP(buf, i+4, end)
+	}
 	start := i
 	if i == end || class[buf[i]]&cScheme == 0 || lower[buf[i]] < 'a' {
 		return FaultURI // a scheme begins with a letter (RFC 3986 §3.1)
@@ -122,12 +126,7 @@ func schemeKind(b []byte) SchemeKind {
 
 // rawURI reports whether all bytes may stand in a URI.
 func rawURI(buf []byte, i, end int) bool {
-	for _, c := range buf[i:end] {
-		if class[c]&cURI == 0 {
-			return false
-		}
-	}
-	return true
+	return during(buf, i, end, cURI) == end
 }
 
 // parseTel splits number and parameters (RFC 3966 §3).
@@ -232,10 +231,7 @@ func scanHost(buf []byte, i, end int) int {
 		}
 		return i + 1
 	}
-	for i < end && class[buf[i]]&cHost != 0 {
-		i++
-	}
-	if i == start {
+	if i = during(buf, i, end, cHost); i == start {
 		return -1
 	}
 	return i

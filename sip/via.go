@@ -13,6 +13,8 @@ type Via struct {
 	Branch, Received, MAddr, RPort Param
 	Header                         int  // index in Message.Headers, when found there
 	First, Last                    bool // of its header line
+
+	other Param // the first one that is none of these
 }
 
 // ParseVia parses the Via value that fills s. Header, First and Last are not set.
@@ -26,6 +28,9 @@ func ParseVia(buf []byte, s Span) (v Via, fault Fault) {
 
 // Param returns the parameter with that name, which is given in lower case.
 func (v Via) Param(buf []byte, name string) (Param, bool) {
+	if v.other.Name.Is(buf, name) {
+		return v.other, true
+	}
 	return findParam(buf, v.Params, name)
 }
 
@@ -139,6 +144,9 @@ func (v *Via) params(buf []byte, i, end int) Fault {
 			}
 		}
 		if known == nil {
+			if !v.other.Present {
+				v.other = p
+			}
 			continue
 		}
 		if known.Present {

@@ -107,6 +107,28 @@ var authNames = [authParamCount]string{
 
 // lookupAuthParam finds the parameter with that name, in any case.
 func lookupAuthParam(name []byte) authParam {
+	switch string(name) { // what nearly everybody writes
+	case "username":
+		return authUsername
+	case "realm":
+		return authRealm
+	case "nonce":
+		return authNonce
+	case "uri":
+		return authURI
+	case "response":
+		return authResponse
+	case "algorithm":
+		return authAlgorithm
+	case "cnonce":
+		return authCNonce
+	case "opaque":
+		return authOpaque
+	case "qop":
+		return authQOP
+	case "nc":
+		return authNC
+	}
 	for id := authUsername; id < authParamCount; id++ {
 		if n := authNames[id]; len(n) == len(name) && n[0] == lower[name[0]] && equalFold(name, n) {
 			return id

@@ -62,3 +62,18 @@ func TestClassSearch(t *testing.T) {
 		}
 	}
 }
+
+// TestLookupAuthParam: names are found in any case.
+func TestLookupAuthParam(t *testing.T) {
+	for id := authUsername; id < authParamCount; id++ {
+		name := authNames[id]
+		for _, written := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:]} {
+			if got := lookupAuthParam([]byte(written)); got != id {
+				t.Errorf("%q is taken for %q", written, authNames[got])
+			}
+			if got := lookupAuthParam([]byte(written + "x")); got != authOther {
+				t.Errorf("%q is taken for %q", written+"x", authNames[got])
+			}
+		}
+	}
+}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"net/netip"
 	"strconv"
@@ -28,8 +27,6 @@ const (
 	branchBytes = 12
 	branchText  = branchBytes * 8 / 6
 )
-
-var branchEncoding = base64.RawURLEncoding
 
 // A branch is the unique part of our Via's branch.
 type branch [branchBytes]byte
@@ -82,7 +79,7 @@ func (t *task) ourVia(v *sip.Via) (tok flow.Token, payload []byte, b branch, ok 
 	if len(text) != len(magicCookie)+branchText || string(text[:len(magicCookie)]) != magicCookie {
 		return tok, nil, b, false
 	}
-	if _, err := branchEncoding.Decode(b[:], text[len(magicCookie):]); err != nil {
+	if _, ok := flow.AppendDecode(b[:0], text[len(magicCookie):]); !ok {
 		return tok, nil, b, false
 	}
 	p, found := v.Param(t.m.Buf, tokenParam)
@@ -118,7 +115,7 @@ func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
 	t.e.B = append(t.e.B, f.ep.spelling().via...)
 	t.e.B = f.appendHostPort(t.e.B)
 	t.e.B = append(t.e.B, ";branch="+magicCookie...)
-	t.e.B = branchEncoding.AppendEncode(t.e.B, b[:])
+	t.e.B = flow.AppendEncode(t.e.B, b[:])
 	t.e.B = append(t.e.B, ";"+tokenParam+"="...)
 	t.e.B = t.s.key.Append(t.e.B, tok, payload, b.bind())
 	t.e.B = append(t.e.B, "\r\n"...)

@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"net/netip"
 	"strconv"
@@ -78,9 +77,6 @@ const (
 	bitRewritten = 1 << 0
 )
 
-// Strict decoding: each token has exactly one spelling.
-var encoding = base64.RawURLEncoding.Strict()
-
 // Append appends the text of t with its payload, authenticated together with
 // bind (which is not carried: the reader must know it), to dst. The characters are
 // those of base64url, which may stand in a token and in a user part unescaped
@@ -95,7 +91,7 @@ func (k *Key) Append(dst []byte, t *Token, payload []byte, bind uint64) []byte {
 	b = append(b, payload...)
 	sum := k.mac(binary.LittleEndian.AppendUint64(b, bind))
 	b = binary.LittleEndian.AppendUint64(b, sum)
-	return encoding.AppendEncode(dst, b)
+	return AppendEncode(dst, b)
 }
 
 func (t *Token) appendHead(b []byte) []byte {
@@ -166,8 +162,8 @@ func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, p
 		return t, nil, false
 	}
 	var raw [maxBinary + 8]byte
-	b, err := encoding.AppendDecode(raw[:0], text)
-	if err != nil || len(b) < minBinary || Kind(b[0]>>6) != kind {
+	b, ok := AppendDecode(raw[:0], text)
+	if !ok || len(b) < minBinary || Kind(b[0]>>6) != kind {
 		return t, nil, false
 	}
 	body := b[:len(b)-macSize]

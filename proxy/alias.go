@@ -101,12 +101,10 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 	if !isSIP(uri) {
 		return tok, nil, nil, false
 	}
-	user := uri.User.Of(t.m.Buf)
-	i := bytes.LastIndexByte(user, aliasMark)
-	if i < 0 {
+	_, text, ok = cutAlias(uri.User.Of(t.m.Buf))
+	if !ok {
 		return tok, nil, nil, false
 	}
-	text = user[i+1:]
 	tok, payload, ok = t.s.key.Parse(text, flow.KindAlias, 0, t.payload[:0])
 	if !ok || len(payload) < 2 || len(payload) < 2+int(payload[1]) {
 		return flow.Token{}, nil, nil, false
@@ -114,13 +112,26 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 	return tok, payload, text, true
 }
 
+// cutAlias cuts a user part at its last aliasMark; without one it is both name and text. (It is
+// found from the front, by [bytes.IndexByte]: bytes.LastIndexByte goes byte by byte.)
+func cutAlias(user []byte) (name, text []byte, ok bool) {
+	name, text = user, user
+	for {
+		i := bytes.IndexByte(text, aliasMark)
+		if i < 0 {
+			return name, text, ok
+		}
+		text = text[i+1:]
+		name, ok = user[:len(user)-len(text)-1], true
+	}
+}
+
 // restoreAlias replaces span (a URI, parsed as uri, that alias has read) by what
 // the peer had called itself. wrap is as for makeAlias.
 func (t *task) restoreAlias(uri *sip.URI, span sip.Span, wrap bool, payload []byte) {
 	buf, flags := t.m.Buf, payload[0]
 	host, params := payload[2:2+payload[1]], payload[2+payload[1]:]
-	user := uri.User.Of(buf)
-	user = user[:bytes.LastIndexByte(user, aliasMark)]
+	user, _, _ := cutAlias(uri.User.Of(buf))
 
 	t.e.Begin(span)
 	if wrap {

@@ -50,6 +50,7 @@ type endpoint struct {
 	transport policy.Transport
 	listener  int // index among netio's UDP listeners, or among those that take connections
 	addr      netip.AddrPort
+	text      string // of addr
 	wildcard  bool
 	outside   bool // phones and trunks are spoken to here
 	inside    bool // PBXes are spoken to here
@@ -57,6 +58,9 @@ type endpoint struct {
 	names     []string             // by which advertise is written: without a standard port, too
 	stream    netio.StreamListener // for one that takes connections but DTLS
 }
+
+// bound notes the address that the endpoint has really got.
+func (e *endpoint) bound(addr netip.AddrPort) { e.addr, e.text = addr, addr.String() }
 
 // framed reports whether messages on a connection of this transport are told apart by their
 // Content-Length (RFC 3261 §18.3). Elsewhere each comes by itself.
@@ -72,7 +76,7 @@ func (e *endpoint) source() netip.Addr {
 
 // A spelling is how a transport is written.
 type spelling struct {
-	via   string // in our Via, with a space (RFC 3261 §20.42, RFC 7118 §5.2)
+	via   string // our Via up to the host (RFC 3261 §20.42, RFC 7118 §5.2)
 	param string // the parameter of a URI that leads to us; none for UDP
 	name  string // its value
 	// secure is the parameter of a sips URI, which means TLS without any (RFC 3261 §26.2.2).
@@ -82,12 +86,12 @@ type spelling struct {
 // A URI says no more than ws for both of RFC 7118 (§5.3). DTLS is not standardized; the
 // names are those of draft-jennings-sip-dtls.
 var spellings = [...]spelling{
-	policy.UDP:  {via: "UDP ", name: "udp"},
-	policy.TCP:  {via: "TCP ", param: ";transport=tcp", name: "tcp"},
-	policy.TLS:  {via: "TLS ", param: ";transport=tls", name: "tls"},
-	policy.WS:   {via: "WS ", param: ";transport=ws", name: "ws"},
-	policy.WSS:  {via: "WSS ", param: ";transport=ws", name: "ws", secure: ";transport=ws"},
-	policy.DTLS: {via: "DTLS-UDP ", param: ";transport=dtls-udp", name: "dtls-udp", secure: ";transport=dtls-udp"},
+	policy.UDP:  {via: "Via: SIP/2.0/UDP ", name: "udp"},
+	policy.TCP:  {via: "Via: SIP/2.0/TCP ", param: ";transport=tcp", name: "tcp"},
+	policy.TLS:  {via: "Via: SIP/2.0/TLS ", param: ";transport=tls", name: "tls"},
+	policy.WS:   {via: "Via: SIP/2.0/WS ", param: ";transport=ws", name: "ws"},
+	policy.WSS:  {via: "Via: SIP/2.0/WSS ", param: ";transport=ws", name: "ws", secure: ";transport=ws"},
+	policy.DTLS: {via: "Via: SIP/2.0/DTLS-UDP ", param: ";transport=dtls-udp", name: "dtls-udp", secure: ";transport=dtls-udp"},
 }
 
 func (e *endpoint) spelling() *spelling { return &spellings[e.transport] }
@@ -122,7 +126,7 @@ func (f face) appendHostPort(dst []byte) []byte {
 	if f.ep.wildcard && f.local.IsValid() {
 		return netip.AddrPortFrom(f.local, f.ep.addr.Port()).AppendTo(dst)
 	}
-	return f.ep.addr.AppendTo(dst)
+	return append(dst, f.ep.text...)
 }
 
 // source is the address to send from: that of a wildcard endpoint must be said.

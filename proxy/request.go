@@ -142,11 +142,13 @@ func appendAccount(dst, buf []byte, uri *sip.URI) []byte {
 	if len(dst) > 0 {
 		dst = append(dst, '@')
 	}
-	for _, c := range uri.Host.Of(buf) {
+	at := len(dst)
+	dst = append(dst, uri.Host.Of(buf)...)
+	host := dst[at:]
+	for i, c := range host {
 		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
+			host[i] = c + 'a' - 'A'
 		}
-		dst = append(dst, c)
 	}
 	return dst
 }

@@ -189,10 +189,10 @@ func (s *Server) listen() (err error) {
 		return err
 	}
 	for i, e := range eps.udp {
-		e.addr = s.udp.LocalAddr(i)
+		e.bound(s.udp.LocalAddr(i))
 	}
 	for i, e := range eps.conns[:eps.streams] {
-		e.addr = s.tcp.LocalAddr(i)
+		e.bound(s.tcp.LocalAddr(i))
 	}
 	if len(eps.dtls()) == 0 {
 		return nil
@@ -205,7 +205,7 @@ func (s *Server) listen() (err error) {
 		return err
 	}
 	for i, e := range eps.dtls() {
-		e.addr = s.dtls.LocalAddr(i)
+		e.bound(s.dtls.LocalAddr(i))
 	}
 	return nil
 }

@@ -72,8 +72,7 @@ func (t *task) toUs() {
 		t.answer(200, "OK", "")
 		return
 	}
-	user := t.m.URI.User.Of(t.m.Buf)
-	if flow.Resembles(user[bytes.LastIndexByte(user, aliasMark)+1:]) {
+	if _, text, _ := cutAlias(t.m.URI.User.Of(t.m.Buf)); flow.Resembles(text) {
 		t.refuse(430, "Flow Failed", policy.ReasonForgedToken) // the contact of before the key was replaced
 		return
 	}

@@ -111,7 +111,6 @@ func (t *task) looped(b *branch) bool {
 
 // pushVia adds our Via on top. It is the first splice at the start of the headers.
 func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
-	t.e.B = append(t.e.B, "Via: SIP/2.0/"...)
 	t.e.B = append(t.e.B, f.ep.spelling().via...)
 	t.e.B = f.appendHostPort(t.e.B)
 	t.e.B = append(t.e.B, ";branch="+magicCookie...)
@@ -241,8 +240,5 @@ func (t *task) appendUnmasked(b []byte, s sip.Span) []byte {
 
 // popVia removes the top Via value (RFC 3261 §16.7 step 3).
 func (t *task) popVia() {
-	it := t.m.Values(sip.HeaderVia)
-	if it.Next() {
-		t.e.DeleteValue(&t.m, it.Header, it.Value)
-	}
+	t.e.DeleteValue(&t.m, t.m.Via.Header, t.m.Via.Value)
 }

@@ -68,6 +68,10 @@ func (e *Edit) DeleteValue(m *Message, header int, value Span) {
 		e.fail(ErrEditRange)
 		return
 	}
+	if h := &m.Headers[header]; value == h.Value { // it is the only one
+		e.Delete(h.Line)
+		return
+	}
 	d := valueDelete{header, value.Off}
 	i := len(e.deletes)
 	e.deletes = append(e.deletes, d)
@@ -102,14 +106,15 @@ func (e *Edit) End() {
 		return
 	}
 	e.open = false
-	i := len(e.splices) - 1
-	s := e.splices[i]
+	all := e.splices
+	i := len(all) - 1
+	s := all[i]
 	s.to = uint32(len(e.B))
 	e.delta += int(s.to) - int(s.from) - s.Len()
-	for ; i > 0 && e.splices[i-1].Off > s.Off; i-- {
-		e.splices[i] = e.splices[i-1]
+	for ; i > 0 && all[i-1].Off > s.Off; i-- {
+		all[i] = all[i-1]
 	}
-	e.splices[i] = s
+	all[i] = s
 }
 
 // Err returns the first mistake made since Reset, overlaps included.
@@ -132,13 +137,14 @@ func (e *Edit) AppendTo(dst []byte) []byte {
 	if e.Err() != nil {
 		return dst
 	}
-	buf, pos := e.m.Buf, uint32(0)
-	for i := range e.splices {
-		s := &e.splices[i]
+	buf, b, pos := e.m.Buf, e.B, uint32(0)
+	for _, s := range e.splices {
 		if s.Off > pos {
 			dst = append(dst, buf[pos:s.Off]...)
 		}
-		dst = append(dst, e.B[s.from:s.to]...)
+		if s.to > s.from {
+			dst = append(dst, b[s.from:s.to]...)
+		}
 		pos = max(pos, s.End)
 	}
 	return append(dst, buf[pos:]...)

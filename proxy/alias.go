@@ -101,10 +101,12 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 	if !isSIP(uri) {
 		return tok, nil, nil, false
 	}
-	_, text, ok = cutAlias(uri.User.Of(t.m.Buf))
-	if !ok {
+	user := uri.User.Of(t.m.Buf)
+	i := lastMark(user)
+	if i < 0 {
 		return tok, nil, nil, false
 	}
+	text = user[i+1:]
 	tok, payload, ok = t.s.key.Parse(text, flow.KindAlias, 0, t.payload[:0])
 	if !ok || len(payload) < 2 || len(payload) < 2+int(payload[1]) {
 		return flow.Token{}, nil, nil, false
@@ -112,26 +114,25 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 	return tok, payload, text, true
 }
 
-// cutAlias cuts a user part at its last aliasMark; without one it is both name and text. (It is
-// found from the front, by [bytes.IndexByte]: bytes.LastIndexByte goes byte by byte.)
-func cutAlias(user []byte) (name, text []byte, ok bool) {
-	name, text = user, user
-	for {
-		i := bytes.IndexByte(text, aliasMark)
+// lastMark returns where the last aliasMark of a user part is, -1 if there is none. It goes
+// from one to the next, as bytes.LastIndexByte goes from byte to byte.
+func lastMark(user []byte) int {
+	for last := -1; ; {
+		i := bytes.IndexByte(user[last+1:], aliasMark)
 		if i < 0 {
-			return name, text, ok
+			return last
 		}
-		text = text[i+1:]
-		name, ok = user[:len(user)-len(text)-1], true
+		last += 1 + i
 	}
 }
 
-// restoreAlias replaces span (a URI, parsed as uri, that alias has read) by what
-// the peer had called itself. wrap is as for makeAlias.
-func (t *task) restoreAlias(uri *sip.URI, span sip.Span, wrap bool, payload []byte) {
+// restoreAlias replaces span (a URI, parsed as uri, in which alias has found payload and text)
+// by what the peer had called itself. wrap is as for makeAlias.
+func (t *task) restoreAlias(uri *sip.URI, span sip.Span, wrap bool, payload, text []byte) {
 	buf, flags := t.m.Buf, payload[0]
 	host, params := payload[2:2+payload[1]], payload[2+payload[1]:]
-	user, _, _ := cutAlias(uri.User.Of(buf))
+	user := uri.User.Of(buf)
+	user = user[:len(user)-len(text)-1]
 
 	t.e.Begin(span)
 	if wrap {
@@ -225,9 +226,9 @@ func (t *task) restoreContacts(tok *flow.Token) (longest int64) {
 		if fault != sip.OK {
 			continue
 		}
-		alias, payload, _, ok := t.alias(&c.URI)
+		alias, payload, text, ok := t.alias(&c.URI)
 		if ok {
-			t.restoreAlias(&c.URI, c.URISpan, !c.Bracketed, payload)
+			t.restoreAlias(&c.URI, c.URISpan, !c.Bracketed, payload, text)
 		}
 		if !ok && t.live.path && c.URI.Kind == sip.SchemeSIP {
 			if mark, found := c.URI.Param(m.Buf, sipsMark); found {

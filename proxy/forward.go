@@ -127,8 +127,8 @@ func (t *task) backToAlias(n *sip.NameAddr, text []byte, f face) {
 // hopToPBX chooses the PBX for a request from outside: the one that its URI or its
 // route names, else by the account, so that a phone's REGISTER and INVITE meet.
 func (t *task) hopToPBX() (h hop, ok bool) {
-	if tok, payload, _, found := t.alias(&t.m.URI); found && tok.Side == flow.Inside {
-		t.retarget(payload)
+	if tok, payload, text, found := t.alias(&t.m.URI); found && tok.Side == flow.Inside {
+		t.retarget(payload, text)
 		if !t.from.reliable() && !tok.Stream {
 			h, ok = t.hopTo(&tok)
 			h.pbx = tok.PBX
@@ -215,9 +215,9 @@ func (t *task) connectPBX(p *upstream.PBX) (h hop, ok bool) {
 func (t *task) fromInside(b *branch) {
 	r := &t.route
 	pbx := t.s.pool.IDOf(t.from.addr)
-	tok, payload, _, aliased := t.alias(&t.m.URI)
+	tok, payload, text, aliased := t.alias(&t.m.URI)
 	if aliased {
-		t.retarget(payload)
+		t.retarget(payload, text)
 	}
 	routed := r.hops > 0 && r.last.Side == flow.Outside
 	switch {
@@ -271,6 +271,6 @@ func (t *task) restoreTo() []byte {
 	if !ok || len(text) > flow.MaxPayload {
 		return nil
 	}
-	t.restoreAlias(&to.URI, to.URISpan, !to.Bracketed, payload)
+	t.restoreAlias(&to.URI, to.URISpan, !to.Bracketed, payload, text)
 	return text
 }

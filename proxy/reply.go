@@ -93,8 +93,8 @@ func (t *task) registered() bool { return t.m.Method == sip.MethodRegister && t.
 // for which restoreFrom put the alias there.
 func (t *task) restoreCaller() {
 	from := &t.m.From
-	if _, payload, _, ok := t.alias(&from.URI); ok {
-		t.restoreAlias(&from.URI, from.URISpan, !from.Bracketed, payload)
+	if _, payload, text, ok := t.alias(&from.URI); ok {
+		t.restoreAlias(&from.URI, from.URISpan, !from.Bracketed, payload, text)
 	}
 }
 

@@ -104,11 +104,12 @@ func (t *task) strictRoute() (last sip.Span) {
 // forgedAlias reports whether a URI is at our address and has the form of an alias of ours,
 // but does not verify.
 func (t *task) forgedAlias(uri *sip.URI) bool {
-	_, text, ok := cutAlias(uri.User.Of(t.m.Buf))
-	if !ok || !flow.Resembles(text) || !t.namesUs(uri) {
+	user := uri.User.Of(t.m.Buf)
+	i := lastMark(user)
+	if i < 0 || !flow.Resembles(user[i+1:]) || !t.namesUs(uri) {
 		return false
 	}
-	_, _, _, ok = t.alias(uri)
+	_, _, _, ok := t.alias(uri)
 	return !ok
 }
 

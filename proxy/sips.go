@@ -25,9 +25,9 @@ import (
 // sipsMark is the parameter of a URI whose scheme was sips.
 const sipsMark = "sw-sips"
 
-// retarget replaces the Request-URI, which is an alias with that payload.
-func (t *task) retarget(payload []byte) {
-	t.restoreAlias(&t.m.URI, t.m.RequestURI, false, payload)
+// retarget replaces the Request-URI, in which alias has found payload and text.
+func (t *task) retarget(payload, text []byte) {
+	t.restoreAlias(&t.m.URI, t.m.RequestURI, false, payload, text)
 	t.route.replaced, t.route.secure = true, payload[0]&aliasSecure != 0
 }
 

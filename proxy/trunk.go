@@ -72,7 +72,8 @@ func (t *task) toUs() {
 		t.answer(200, "OK", "")
 		return
 	}
-	if _, text, _ := cutAlias(t.m.URI.User.Of(t.m.Buf)); flow.Resembles(text) {
+	user := t.m.URI.User.Of(t.m.Buf)
+	if flow.Resembles(user[lastMark(user)+1:]) {
 		t.refuse(430, "Flow Failed", policy.ReasonForgedToken) // the contact of before the key was replaced
 		return
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 
@@ -145,16 +146,8 @@ func (t *task) hopToPBX() (h hop, ok bool) {
 // will do.
 func (t *task) namedPBX() *upstream.PBX {
 	r := &t.route
-	if a, ok := resolve.Numeric(r.next.Host.Of(t.m.Buf)); ok && !t.m.To.Tag.Empty() {
-		port := uint16(r.next.Port)
-		if port == 0 {
-			port = defaultPort
-		}
-		p := t.s.pool.ByAddrPort(netip.AddrPortFrom(a, port))
-		if p == nil && r.next.Port == 0 {
-			p = t.s.pool.ByAddrPort(netip.AddrPortFrom(a, upstream.DefaultTLSPort))
-		}
-		if p != nil {
+	if !t.m.To.Tag.Empty() {
+		if p := t.pbxAt(&r.next); p != nil {
 			return p
 		}
 	}
@@ -162,6 +155,19 @@ func (t *task) namedPBX() *upstream.PBX {
 		return t.s.pool.ByID(r.last.PBX)
 	}
 	return nil
+}
+
+// pbxAt returns the PBX whose address a URI names, if it is one.
+func (t *task) pbxAt(uri *sip.URI) *upstream.PBX {
+	a, ok := resolve.Numeric(uri.Host.Of(t.m.Buf))
+	if !ok {
+		return nil
+	}
+	p := t.s.pool.ByAddrPort(netip.AddrPortFrom(a, cmp.Or(uint16(uri.Port), defaultPort)))
+	if p == nil && uri.Port == 0 {
+		p = t.s.pool.ByAddrPort(netip.AddrPortFrom(a, upstream.DefaultTLSPort))
+	}
+	return p
 }
 
 // pick chooses the account's PBX among those that are up.

@@ -141,6 +141,9 @@ func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *br
 
 // unzoned is an address as lists and the policy know it.
 func unzoned(a netip.AddrPort) netip.AddrPort {
+	if a.Addr().Is4() {
+		return a // there are none
+	}
 	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }
 

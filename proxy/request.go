@@ -142,15 +142,7 @@ func appendAccount(dst, buf []byte, uri *sip.URI) []byte {
 	if len(dst) > 0 {
 		dst = append(dst, '@')
 	}
-	at := len(dst)
-	dst = append(dst, uri.Host.Of(buf)...)
-	host := dst[at:]
-	for i, c := range host {
-		if 'A' <= c && c <= 'Z' {
-			host[i] = c + 'a' - 'A'
-		}
-	}
-	return dst
+	return sip.AppendLower(dst, uri.Host.Of(buf))
 }
 
 // describe fills the policy's view of the request.

@@ -84,7 +84,7 @@ func newTask(s *Server, shard *policy.Shard, times *histogram) *task {
 	return &task{
 		s: s, shard: shard, times: times,
 		buf:     make([]byte, 0, 1024),
-		payload: make([]byte, 0, flow.MaxPayload), viaPayload: make([]byte, 0, flow.MaxPayload),
+		payload: make([]byte, 0, flow.MaxSize), viaPayload: make([]byte, 0, flow.MaxSize),
 		wire: make([]byte, 0, 2048),
 	}
 }

@@ -229,7 +229,7 @@ func (t *task) transitAnswer() {
 		}
 	}
 	key := t.askedKey(&b, client.Addr.Addr())
-	stamp, known := t.s.transit.recall(key, t.now, t.payload[:0])
+	stamp, known := t.s.transit.recall(key, t.now, t.viaPayload[:0])
 	d := t.observed(&client, nil, stamp, &b, t.restoreContacts(&client))
 	if known && t.m.Status >= 200 && stamp[0]&stampAnswered == 0 {
 		stamp[0] |= stampAnswered

@@ -125,24 +125,32 @@ func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
 // replaced: the next element would believe it.
 func (t *task) markReceived() {
 	v := &t.m.Via
-	src := t.from.addr
-	if v.RPort.Present {
-		t.e.Begin(v.RPort.Whole)
-		t.e.B = append(t.e.B, ";rport="...)
-		t.e.B = strconv.AppendUint(t.e.B, uint64(src.Port()), 10)
-		t.e.End()
-	}
-	switch {
-	case v.Received.Present:
-		t.e.Begin(v.Received.Whole)
-	case v.RPort.Present || !t.sentByIsSource():
-		t.e.Begin(sip.Span{Off: v.Value.End, End: v.Value.End})
-	default:
+	at := sip.Span{Off: v.Value.End, End: v.Value.End} // where received goes
+	if v.Received.Present {
+		at = v.Received.Whole
+	} else if !v.RPort.Present && t.sentByIsSource() {
 		return
 	}
+	switch {
+	case !v.RPort.Present:
+		t.e.Begin(at)
+	case v.RPort.Whole.End == at.Off: // side by side, as most write them: one edit
+		t.e.Begin(sip.Span{Off: v.RPort.Whole.Off, End: at.End})
+		t.appendRPort()
+	default:
+		t.e.Begin(v.RPort.Whole)
+		t.appendRPort()
+		t.e.End()
+		t.e.Begin(at)
+	}
 	t.e.B = append(t.e.B, ";received="...)
-	t.e.B = src.Addr().AppendTo(t.e.B)
+	t.e.B = t.from.addr.Addr().AppendTo(t.e.B)
 	t.e.End()
+}
+
+func (t *task) appendRPort() {
+	t.e.B = append(t.e.B, ";rport="...)
+	t.e.B = strconv.AppendUint(t.e.B, uint64(t.from.addr.Port()), 10)
 }
 
 // sentByIsSource reports whether the top Via's host is the address that the

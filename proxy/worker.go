@@ -28,10 +28,13 @@ func (w *worker) Datagrams(pkts []netio.Packet) {
 	t.begin(t.s.now())
 	for i := range pkts {
 		p := &pkts[i]
-		t.from = origin{
-			face: face{ep: w.ep, local: p.Local.WithZone(""), port: p.LocalPort}, peer: p.Src,
-			addr: unzoned(p.Src),
+		from := &t.from
+		*from = origin{}
+		from.ep, from.local, from.port = w.ep, p.Local, p.LocalPort
+		if p.Local.Is6() {
+			from.local = p.Local.WithZone("")
 		}
+		from.peer, from.addr = p.Src, unzoned(p.Src)
 		t.packet = p
 		t.m.Buf = nil // nothing is known of the message yet
 		if t.classify() {

@@ -29,7 +29,7 @@ func ParseNameAddr(buf []byte, s Span) (n NameAddr, fault Fault) {
 
 // Param returns the header parameter with that name, which is given in lower
 // case.
-func (n NameAddr) Param(buf []byte, name string) (Param, bool) {
+func (n *NameAddr) Param(buf []byte, name string) (Param, bool) {
 	if name == "expires" {
 		return n.expires, n.expires.Present
 	}

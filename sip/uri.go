@@ -45,7 +45,7 @@ func ParseURI(buf []byte, s Span) (u URI, fault Fault) {
 }
 
 // Param returns the URI parameter with that name, which is given in lower case.
-func (u URI) Param(buf []byte, name string) (p Param, ok bool) {
+func (u *URI) Param(buf []byte, name string) (p Param, ok bool) {
 	for i, end := int(u.Params.Off), int(u.Params.End); i < end; {
 		i = scanURIParam(buf, i, end, &p)
 		if p.Name.Is(buf, name) {

@@ -27,7 +27,7 @@ func ParseVia(buf []byte, s Span) (v Via, fault Fault) {
 }
 
 // Param returns the parameter with that name, which is given in lower case.
-func (v Via) Param(buf []byte, name string) (Param, bool) {
+func (v *Via) Param(buf []byte, name string) (Param, bool) {
 	if v.other.Name.Is(buf, name) {
 		return v.other, true
 	}

@@ -62,10 +62,11 @@ const (
 	minText = (minBinary*8 + 5) / 6
 	// MaxPayload is the most that a token can carry besides the flow, in bytes.
 	MaxPayload = 192
-	// maxBinary: head 4, address 16+2, local 16, connection 6, who 4.
-	maxBinary = 4 + 18 + 16 + 10 + MaxPayload + macSize
+	// MaxSize is the length of the longest token in bytes: head 4, address 16+2, local 16,
+	// connection 6, who 4; and the payload.
+	MaxSize = 4 + 18 + 16 + 10 + MaxPayload + macSize
 	// maxText is the length of the longest token as text.
-	maxText = (maxBinary*8 + 5) / 6
+	maxText = (MaxSize*8 + 5) / 6
 )
 
 const (
@@ -83,7 +84,7 @@ const (
 // (RFC 3261 §25.1). The payload may have up to MaxPayload bytes; a longer one is cut
 // and will not verify.
 func (k *Key) Append(dst []byte, t *Token, payload []byte, bind uint64) []byte {
-	var raw [maxBinary + 8]byte
+	var raw [MaxSize + 8]byte
 	b := t.appendHead(raw[:0])
 	if len(payload) > MaxPayload {
 		payload = payload[:MaxPayload]
@@ -154,15 +155,14 @@ func parseAddr(b []byte) netip.Addr {
 	return netip.AddrFrom16(x).WithZone(strconv.FormatUint(uint64(zone), 10))
 }
 
-// Parse reads the token in text and verifies it with bind. The payload is
-// appended to buf, which may be nil; with enough room in it nothing is allocated.
+// Parse reads the token in text and verifies it with bind. The payload stands in the memory of
+// buf, which may be nil; with room for MaxSize bytes in it nothing is allocated.
 // It reports false for everything that this key did not make.
 func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, payload []byte, ok bool) {
 	if len(text) > maxText || len(text) < minText {
 		return t, nil, false
 	}
-	var raw [maxBinary + 8]byte
-	b, ok := AppendDecode(raw[:0], text)
+	b, ok := AppendDecode(buf[:0], text)
 	if !ok || len(b) < minBinary || Kind(b[0]>>6) != kind {
 		return t, nil, false
 	}
@@ -171,11 +171,11 @@ func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, p
 	if k.mac(binary.LittleEndian.AppendUint64(body, bind)) != sum { // overwrites the sum, which is read
 		return t, nil, false
 	}
-	rest, ok := t.parseHead(body)
+	payload, ok = t.parseHead(body)
 	if !ok {
 		return Token{}, nil, false
 	}
-	return t, append(buf, rest...), true
+	return t, payload, true
 }
 
 // Resembles reports whether text has the form of a token: its alphabet and a length that one

@@ -87,11 +87,11 @@ func (o *Output) Slot(listener int) []byte {
 // when the batch is full. One that has outgrown its Slot is dropped and
 // counted as a send error.
 func (o *Output) Push(listener, n int, dst netip.AddrPort, local netip.Addr) {
-	o.pushSlot(listener, n, Datagram{Dst: dst, Local: local})
+	o.pushSlot(listener, n, &Datagram{Dst: dst, Local: local})
 }
 
 // pushSlot queues d with the first n bytes of the last Slot.
-func (o *Output) pushSlot(listener, n int, d Datagram) {
+func (o *Output) pushSlot(listener, n int, d *Datagram) {
 	s := &o.senders[listener]
 	if n > maxDatagram {
 		n, d.Dst = 0, netip.AddrPort{}
@@ -99,20 +99,23 @@ func (o *Output) pushSlot(listener, n int, d Datagram) {
 	used := len(s.arena)
 	s.arena = s.arena[:used+n]
 	d.Data = s.arena[used : used+n : used+n]
-	o.Forward(listener, d)
+	o.queue(s, d)
 }
 
 // PushFrom is Push for a transparent listener: src is whom the message is to
 // come from.
 func (o *Output) PushFrom(listener, n int, dst, src netip.AddrPort) {
-	o.pushSlot(listener, n, Datagram{Dst: dst, Local: src.Addr(), LocalPort: src.Port()})
+	o.pushSlot(listener, n, &Datagram{Dst: dst, Local: src.Addr(), LocalPort: src.Port()})
 }
 
 // Forward queues d without a copy: its Data must stay as it is until the worker has
 // flushed its Output, as that of the Packets of this round does.
 func (o *Output) Forward(listener int, d Datagram) {
-	s := &o.senders[listener]
-	s.msgs = append(s.msgs, d)
+	o.queue(&o.senders[listener], &d)
+}
+
+func (o *Output) queue(s *sender, d *Datagram) {
+	s.msgs = append(s.msgs, *d)
 	o.waiting = true
 	if len(s.msgs) == cap(s.msgs) {
 		s.flush()

@@ -55,6 +55,13 @@ type automaton struct {
 	next  []uint32   // state<<shift + class → state<<shift
 	first uint32     // states<<shift from here on have found something
 	found [][]needle // by state - first state
+
+	// least is the length of the shortest needle, and pairs has each two bytes in a
+	// row, as columns, of the first least bytes of a needle. Where no needle has
+	// begun, the last two of the next least bytes tell whether one begins before
+	// them (Wu and Manber 1994).
+	least int
+	pairs []uint64
 }
 
 // newAutomaton returns nil when there are no needles.
@@ -73,7 +80,42 @@ func newAutomaton(needles []needle) *automaton {
 	}
 	t.link()
 	a.number(t)
+	a.pair(needles)
 	return a
+}
+
+// pair fills least and pairs.
+func (a *automaton) pair(needles []needle) {
+	a.least = len(needles[0].text)
+	for _, n := range needles {
+		a.least = min(a.least, len(n.text))
+	}
+	a.pairs = make([]uint64, (1<<(2*a.shift)+63)/64)
+	for _, n := range needles {
+		for i := range a.least - 1 {
+			at := a.pairOf(n.text[i], n.text[i+1])
+			a.pairs[at>>6] |= 1 << (at & 63)
+		}
+	}
+}
+
+func (a *automaton) pairOf(b, c byte) uint32 {
+	return uint32(a.class[b])<<a.shift | uint32(a.class[c])
+}
+
+// skip returns the first place in v, from i on, where a needle may begin; that it
+// is within v does not mean more.
+func (a *automaton) skip(v []byte, i int) int {
+	step := a.least - 1
+	if step == 0 {
+		return i
+	}
+	for j := i + step; j < len(v); j += step {
+		if at := a.pairOf(v[j-1], v[j]); a.pairs[at>>6]>>(at&63)&1 != 0 {
+			return j - step
+		}
+	}
+	return len(v)
 }
 
 // classes gives each byte that occurs in a needle a column.
@@ -179,8 +221,13 @@ func (a *automaton) number(t *trie) {
 func (a *automaton) scan(v []byte, h *hits) {
 	s := uint32(0)
 	next := a.next
-	for i, c := range v {
-		s = next[s+uint32(a.class[c])]
+	for i := 0; i < len(v); i++ {
+		if s == 0 {
+			if i = a.skip(v, i); i >= len(v) {
+				return
+			}
+		}
+		s = next[s+uint32(a.class[v[i]])]
 		if s < a.first {
 			continue
 		}

@@ -17,25 +17,29 @@ const (
 	maxScan = 512
 )
 
-// hits is the set of the atoms that hold for a message.
-type hits [maxAtoms / 64]uint64
+// hits is what is known of a message: the fields that have been looked at, and
+// which of their atoms hold.
+type hits struct {
+	looked fieldSet
+	atoms  [maxAtoms / 64]uint64
+}
 
-func (h *hits) set(atom uint16) { h[atom>>6] |= 1 << (atom & 63) }
+func (h *hits) set(atom uint16) { h.atoms[atom>>6] |= 1 << (atom & 63) }
 
-func (h *hits) has(atom uint16) bool { return h[atom>>6]&(1<<(atom&63)) != 0 }
+func (h *hits) has(atom uint16) bool { return h.atoms[atom>>6]&(1<<(atom&63)) != 0 }
 
 // program is a set of signatures in the form in which they are matched.
 // Conditions that are the same in several signatures are one atom.
 type program struct {
-	// wants has a bit for each length of a value, the last one for 63 and more:
-	// without it, nothing can match. Most fields of most messages end here.
-	wants   [fieldCount]uint64
+	// early are the fields that are looked at in each message: what decides alone,
+	// begins a combination or costs nothing. The others wait until a combination
+	// asks for them, which few messages come to.
+	early   fieldSet
+	entries [fieldCount]entry
 	fields  [fieldCount]*matcher
-	contact bool            // some signature looks at a part of Contact
-	request bool            // some signature looks at a part of the Request-URI
 	qop     [2][]byte       // the values of the field challenge: without and with qop
-	atoms   int             // number of atoms
-	live    []uint64        // the atoms that singles or leads have something for
+	fieldOf []field         // by atom
+	live    []uint64        // the atoms that singles or leads have something for: all of early fields
 	singles [][]scored      // by atom: signatures that need nothing else
 	leads   [][]combination // by atom: combinations that it begins
 }
@@ -64,21 +68,42 @@ type matcher struct {
 	shapes  []shapeAtom
 }
 
-// wants returns the lengths of values that the matcher may find something in.
-func (f *matcher) wants() uint64 {
-	var w uint64
-	if len(f.present)+len(f.prefix.needles)+len(f.suffix.needles)+len(f.shapes) > 0 || f.scan != nil {
-		w = ^uint64(1)
-	}
+// light says that the matcher asks no more than whether there is a value.
+func (f *matcher) light() bool {
+	return len(f.equal)+len(f.prefix.needles)+len(f.suffix.needles)+len(f.shapes) == 0 && f.scan == nil
+}
+
+// entry returns what a value must have for the matcher to find something in it.
+func (f *matcher) entry() (e entry) {
 	if len(f.absent) > 0 {
-		w |= 1
+		e.lengths = 1
 	}
-	for n := range f.equal {
-		if len(f.equal[n]) > 0 {
-			w |= 1 << min(n, 63)
+	if len(f.present) > 0 {
+		e.from(1)
+		e.first.fill()
+	}
+	for _, needles := range f.equal {
+		for _, n := range needles {
+			e.length(len(n.text))
+			e.first.add(n.text[0])
 		}
 	}
-	return w
+	for _, n := range f.prefix.needles {
+		e.from(len(n.text))
+		e.first.add(n.text[0])
+	}
+	for _, n := range f.suffix.needles {
+		e.from(len(n.text))
+		e.first.fill()
+	}
+	if f.scan != nil {
+		e.from(f.scan.least)
+		e.first.fill()
+	}
+	for _, s := range f.shapes {
+		s.shape.enter(&e)
+	}
+	return e
 }
 
 type shapeAtom struct {
@@ -88,27 +113,22 @@ type shapeAtom struct {
 
 // ends holds needles that a value may begin or end with.
 type ends struct {
-	bytes   [4]uint64 // the bytes, in lower case, that they have at that end
+	bytes   byteSet // those that they have at that end
 	needles []needle
 }
 
 func (e *ends) add(c byte, n needle) {
-	c = lower(c)
-	e.bytes[c>>6] |= 1 << (c & 63)
+	e.bytes.add(c)
 	e.needles = append(e.needles, n)
-}
-
-func (e *ends) may(c byte) bool {
-	c = lower(c)
-	return e.bytes[c>>6]&(1<<(c&63)) != 0
 }
 
 // builder collects atoms and what the matchers need for them.
 type builder struct {
 	*program
-	atomOf map[string]uint16
-	inside [fieldCount][]needle // needles of the automatons
-	text   int
+	atomOf  map[string]uint16
+	inside  [fieldCount][]needle // needles of the automatons
+	text    int
+	several []combination
 }
 
 // compile makes the program of the signatures that are switched on. The
@@ -121,8 +141,8 @@ func compile(signatures []Signature, rep *report) *program {
 			b.add(uint16(i), &signatures[i])
 		}
 	}
-	if b.atoms > maxAtoms {
-		rep.fail(place{}, "there are %d different conditions, and no more than %d are possible", b.atoms, maxAtoms)
+	if n := len(b.fieldOf); n > maxAtoms {
+		rep.fail(place{}, "there are %d different conditions, and no more than %d are possible", n, maxAtoms)
 		return nil
 	}
 	if b.text > maxText {
@@ -132,18 +152,38 @@ func compile(signatures []Signature, rep *report) *program {
 	for f, m := range b.fields {
 		if m != nil {
 			m.scan = newAutomaton(b.inside[f])
-			b.wants[f] = m.wants()
+			b.entries[f] = m.entry()
 		}
 	}
-	b.contact = b.fields[fieldContactUser] != nil || b.fields[fieldContactHost] != nil
-	b.request = b.fields[fieldRequestUser] != nil || b.fields[fieldRequestHost] != nil
-	b.live = make([]uint64, (b.atoms+63)/64)
-	for atom := range b.atoms {
+	for _, c := range b.several {
+		b.begin(c)
+	}
+	for f, m := range b.fields {
+		if m != nil && m.light() {
+			b.early |= field(f).set()
+		}
+	}
+	b.live = make([]uint64, (len(b.fieldOf)+63)/64)
+	for atom := range b.fieldOf {
 		if len(b.singles[atom])+len(b.leads[atom]) > 0 {
 			b.live[atom/64] |= 1 << (atom % 64)
 		}
 	}
 	return b.program
+}
+
+// begin chooses the condition that a combination is begun by: one of a field that
+// is looked at anyway, if it has any.
+func (b *builder) begin(c combination) {
+	lead := c.must[0]
+	for _, atom := range c.must {
+		if b.early.has(b.fieldOf[atom]) {
+			lead = atom
+			break
+		}
+	}
+	b.early |= b.fieldOf[lead].set()
+	b.leads[lead] = append(b.leads[lead], c)
 }
 
 func (b *builder) add(index uint16, sig *Signature) {
@@ -153,6 +193,7 @@ func (b *builder) add(index uint16, sig *Signature) {
 		s.field = field(slices.Index(fieldNames(), c.Field))
 		atom := b.atom(c)
 		b.singles[atom] = append(b.singles[atom], s)
+		b.early |= s.field.set()
 		return
 	}
 	co := combination{scored: s}
@@ -164,8 +205,7 @@ func (b *builder) add(index uint16, sig *Signature) {
 			co.must = append(co.must, b.atom(c))
 		}
 	}
-	lead := co.must[0]
-	b.leads[lead] = append(b.leads[lead], co)
+	b.several = append(b.several, co)
 }
 
 // atom returns the number of a condition.
@@ -174,12 +214,12 @@ func (b *builder) atom(c *Condition) uint16 {
 	if atom, ok := b.atomOf[key]; ok {
 		return atom
 	}
-	atom := uint16(b.atoms)
-	b.atoms++
+	f := field(slices.Index(fieldNames(), c.Field))
+	atom := uint16(len(b.fieldOf))
 	b.atomOf[key] = atom
+	b.fieldOf = append(b.fieldOf, f)
 	b.singles = append(b.singles, nil)
 	b.leads = append(b.leads, nil)
-	f := field(slices.Index(fieldNames(), c.Field))
 	if b.fields[f] == nil {
 		b.fields[f] = &matcher{}
 	}

@@ -28,9 +28,12 @@ func (s *Set) Match(m *Message) Match {
 		return Match{}
 	}
 	var h hits
-	s.program.run(m, &h)
+	s.program.run(s.program.early, m, &h)
+	if !s.program.alive(&h) {
+		return Match{} // most messages
+	}
 	var t tally
-	t.count(s.program, &h)
+	t.count(s.program, m, &h)
 	if t.best.score == 0 {
 		return Match{}
 	}
@@ -43,9 +46,9 @@ func (s *Set) Explain(m *Message) []Signature {
 		return nil
 	}
 	var h hits
-	s.program.run(m, &h)
+	s.program.run(everyField, m, &h)
 	var matching []Signature
-	for atom := range s.program.atoms {
+	for atom := range s.program.fieldOf {
 		if !h.has(uint16(atom)) {
 			continue
 		}
@@ -53,7 +56,7 @@ func (s *Set) Explain(m *Message) []Signature {
 			matching = append(matching, s.signatures[single.signature])
 		}
 		for _, c := range s.program.leads[atom] {
-			if c.holds(&h) {
+			if s.program.holds(&c, m, &h) {
 				matching = append(matching, s.signatures[c.signature])
 			}
 		}
@@ -69,16 +72,26 @@ type tally struct {
 	fields   [fieldCount]uint16
 }
 
-func (t *tally) count(p *program, h *hits) {
+// alive says whether a signature may match, from the early fields.
+func (p *program) alive(h *hits) bool {
 	for word, live := range p.live {
-		for rest := h[word] & live; rest != 0; rest &= rest - 1 {
+		if h.atoms[word]&live != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *tally) count(p *program, m *Message, h *hits) {
+	for word, live := range p.live {
+		for rest := h.atoms[word] & live; rest != 0; rest &= rest - 1 {
 			atom := word<<6 + bits.TrailingZeros64(rest)
 			for _, s := range p.singles[atom] {
 				t.fields[s.field] = max(t.fields[s.field], s.score)
 				t.better(s)
 			}
 			for i := range p.leads[atom] {
-				if c := &p.leads[atom][i]; c.holds(h) {
+				if c := &p.leads[atom][i]; p.holds(c, m, h) {
 					t.combined = max(t.combined, c.score)
 					t.better(c.scored)
 				}
@@ -101,64 +114,80 @@ func (t *tally) sum() int {
 	return sum
 }
 
-func (c *combination) holds(h *hits) bool {
+func (p *program) holds(c *combination, m *Message, h *hits) bool {
 	for _, atom := range c.must {
-		if !h.has(atom) {
+		if !p.has(atom, m, h) {
 			return false
 		}
 	}
 	for _, atom := range c.mustNot {
-		if h.has(atom) {
+		if p.has(atom, m, h) {
 			return false
 		}
 	}
 	return true
 }
 
-// run notes the atoms that hold for a message.
-func (p *program) run(m *Message, h *hits) {
-	p.field(fieldMethod, m.Method, h)
-	p.field(fieldRequestURI, m.RequestURI, h)
-	p.field(fieldUserAgent, m.UserAgent, h)
-	p.field(fieldServer, m.Server, h)
-	p.field(fieldFromDisplay, unquoted(m.FromDisplay), h)
-	p.field(fieldFromUser, m.FromUser, h)
-	p.field(fieldFromHost, m.FromHost, h)
-	p.field(fieldFromTag, m.FromTag, h)
-	p.field(fieldToDisplay, unquoted(m.ToDisplay), h)
-	p.field(fieldToUser, m.ToUser, h)
-	p.field(fieldToHost, m.ToHost, h)
-	p.field(fieldCallID, m.CallID, h)
-	p.field(fieldContact, m.Contact, h)
-	p.field(fieldViaHost, m.ViaHost, h)
-	p.field(fieldViaBranch, m.ViaBranch, h)
-	p.field(fieldAccept, m.Accept, h)
-	p.field(fieldQOP, unquoted(m.QOP), h)
-	p.field(fieldCNonce, m.CNonce, h)
-	if p.contact {
-		user, host := splitURI(m.Contact)
-		p.field(fieldContactUser, user, h)
-		p.field(fieldContactHost, host, h)
+// has says whether an atom holds. It looks at its field if nobody has.
+func (p *program) has(atom uint16, m *Message, h *hits) bool {
+	if f := p.fieldOf[atom]; !h.looked.has(f) {
+		p.run(f.set(), m, h)
 	}
-	if p.request {
-		user, host := splitURI(m.RequestURI)
-		p.field(fieldRequestUser, user, h)
-		p.field(fieldRequestHost, host, h)
+	return h.has(atom)
+}
+
+// run notes the atoms of some fields that hold for a message.
+func (p *program) run(at fieldSet, m *Message, h *hits) {
+	h.looked |= at
+	p.field(at, fieldMethod, m.Method, h)
+	p.field(at, fieldRequestURI, m.RequestURI, h)
+	p.field(at, fieldUserAgent, m.UserAgent, h)
+	p.field(at, fieldServer, m.Server, h)
+	p.field(at, fieldFromDisplay, unquoted(m.FromDisplay), h)
+	p.field(at, fieldFromUser, m.FromUser, h)
+	p.field(at, fieldFromHost, m.FromHost, h)
+	p.field(at, fieldFromTag, m.FromTag, h)
+	p.field(at, fieldToDisplay, unquoted(m.ToDisplay), h)
+	p.field(at, fieldToUser, m.ToUser, h)
+	p.field(at, fieldToHost, m.ToHost, h)
+	p.field(at, fieldCallID, m.CallID, h)
+	p.field(at, fieldContact, m.Contact, h)
+	p.field(at, fieldViaHost, m.ViaHost, h)
+	p.field(at, fieldViaBranch, m.ViaBranch, h)
+	p.field(at, fieldAccept, m.Accept, h)
+	p.field(at, fieldQOP, unquoted(m.QOP), h)
+	p.field(at, fieldCNonce, m.CNonce, h)
+	if at.has(fieldContactUser) {
+		p.field(at, fieldContactUser, userOf(m.Contact), h)
 	}
-	if m.ChallengeKnown {
-		value := p.qop[0]
-		if m.ChallengeHadQOP {
-			value = p.qop[1]
-		}
-		p.field(fieldChallenge, value, h)
-	} else {
-		p.field(fieldChallenge, nil, h)
+	if at.has(fieldContactHost) {
+		p.field(at, fieldContactHost, hostOf(m.Contact), h)
+	}
+	if at.has(fieldRequestUser) {
+		p.field(at, fieldRequestUser, userOf(m.RequestURI), h)
+	}
+	if at.has(fieldRequestHost) {
+		p.field(at, fieldRequestHost, hostOf(m.RequestURI), h)
+	}
+	if at.has(fieldChallenge) {
+		p.field(at, fieldChallenge, p.challenge(m), h)
 	}
 }
 
-// field notes the atoms that hold for the value of a field.
-func (p *program) field(f field, v []byte, h *hits) {
-	if p.wants[f]&(1<<min(len(v), 63)) != 0 {
+func (p *program) challenge(m *Message) []byte {
+	switch {
+	case !m.ChallengeKnown:
+		return nil
+	case m.ChallengeHadQOP:
+		return p.qop[1]
+	}
+	return p.qop[0]
+}
+
+// field notes the atoms that hold for the value of a field, if it is one of those
+// to look at.
+func (p *program) field(at fieldSet, f field, v []byte, h *hits) {
+	if at.has(f) && p.entries[f].may(v) {
 		p.fields[f].run(v, h)
 	}
 }
@@ -176,14 +205,14 @@ func (f *matcher) run(v []byte, h *hits) {
 	if len(v) < len(f.equal) {
 		note(f.equal[len(v)], v, h)
 	}
-	if f.prefix.may(v[0]) {
+	if f.prefix.bytes.has(v[0]) {
 		for i := range f.prefix.needles {
 			if n := &f.prefix.needles[i]; len(n.text) <= len(v) && n.equal(v[:len(n.text)]) {
 				h.set(n.atom)
 			}
 		}
 	}
-	if f.suffix.may(v[len(v)-1]) {
+	if f.suffix.bytes.has(v[len(v)-1]) {
 		for i := range f.suffix.needles {
 			if n := &f.suffix.needles[i]; len(n.text) <= len(v) && n.equal(v[len(v)-len(n.text):]) {
 				h.set(n.atom)

@@ -1,6 +1,7 @@
 package scanner_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -53,6 +54,22 @@ func TestKinds(t *testing.T) {
 		for _, v := range c.miss {
 			if got := set.Match(&scanner.Message{UserAgent: b(v)}); got != (scanner.Match{}) {
 				t.Errorf("%s: %.40q: %+v", c.match, v, got)
+			}
+		}
+	}
+}
+
+// TestDigits tries each byte at each place among digits.
+func TestDigits(t *testing.T) {
+	set := parse(t, "signatures: [{id: x, field: call-id, match: shape, value: digits, score: 1}]")
+	for n := 1; n <= 20; n++ {
+		for at := range n {
+			for c := range 256 {
+				v := bytes.Repeat([]byte("9"), n)
+				v[at] = byte(c)
+				if got, want := set.Match(&scanner.Message{CallID: v}).Score == 1, c >= '0' && c <= '9'; got != want {
+					t.Fatalf("%q: %t", v, got)
+				}
 			}
 		}
 	}

@@ -117,55 +117,76 @@ func (m *Message) slot(f field) *[]byte {
 	return nil
 }
 
-// splitURI cuts user and host out of a URI, with or without display name and
-// angle brackets around it. It does not judge: of what is no SIP URI it returns
-// anything or nothing.
-func splitURI(v []byte) (user, host []byte) {
-	if len(v) > 0 && v[0] == '"' {
-		// A quoted display name may hold any of the characters looked for below.
-		v = v[1:]
-		for i := 0; i < len(v); i++ {
-			if v[i] == '\\' {
-				i++
-			} else if v[i] == '"' {
-				v = v[i+1:]
-				break
-			}
+// userOf cuts the user out of a URI, with or without display name and angle
+// brackets around it. It does not judge: of what is no SIP URI it returns anything
+// or nothing. So does hostOf.
+func userOf(v []byte) []byte {
+	v = unschemed(v)
+	i := bytes.IndexByte(v, '@')
+	if i < 0 {
+		return nil
+	}
+	user := v[:i]
+	if i := bytes.IndexByte(user, ':'); i >= 0 {
+		user = user[:i] // without a password
+	}
+	return user
+}
+
+// hostOf cuts the host out of a URI; an IPv6 reference keeps its brackets.
+func hostOf(v []byte) []byte {
+	v = unschemed(v)
+	v = v[bytes.IndexByte(v, '@')+1:]
+	if len(v) > 0 && v[0] == '[' {
+		return v[:bytes.IndexByte(v, ']')+1]
+	}
+	for i, c := range v {
+		if !hostBytes[c] {
+			return v[:i]
 		}
 	}
-	if i := bytes.IndexByte(v, '<'); i >= 0 {
+	return v
+}
+
+// unschemed returns what follows the scheme of a URI, nil if there is none.
+func unschemed(v []byte) []byte {
+	if len(v) > 0 && v[0] == '"' {
+		v = afterQuotes(v)
+	}
+	if len(v) > 0 && v[0] == '<' { // most often
+		v = v[1:]
+	} else if i := bytes.IndexByte(v, '<'); i >= 0 {
 		v = v[i+1:]
 	}
 	i := bytes.IndexByte(v, ':')
 	if i < 0 {
-		return nil, nil
+		return nil
 	}
-	v = v[i+1:]
-	if i := bytes.IndexByte(v, '@'); i >= 0 {
-		user, v = v[:i], v[i+1:]
-		if i := bytes.IndexByte(user, ':'); i >= 0 {
-			user = user[:i] // without a password
+	return v[i+1:]
+}
+
+// afterQuotes returns what follows a quoted display name, which may hold any of
+// the characters that are looked for later. One that does not end is none.
+func afterQuotes(v []byte) []byte {
+	v = v[1:]
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '\\':
+			i++
+		case '"':
+			return v[i+1:]
 		}
 	}
-	return user, hostOf(v)
+	return v
 }
 
-// hostOf returns the host that v begins with; an IPv6 reference keeps its brackets.
-func hostOf(v []byte) []byte {
-	if len(v) > 0 && v[0] == '[' {
-		return v[:bytes.IndexByte(v, ']')+1]
+// hostBytes are those that may be in a host name or an IPv4 address.
+var hostBytes = func() (is [256]bool) {
+	for c := range is {
+		is[c] = c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 	}
-	i := 0
-	for i < len(v) && hostByte(v[i]) {
-		i++
-	}
-	return v[:i]
-}
-
-// hostByte says that c may be in a host name or an IPv4 address.
-func hostByte(c byte) bool {
-	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
-}
+	return is
+}()
 
 // unquoted returns v without the quotes around it.
 func unquoted(v []byte) []byte {

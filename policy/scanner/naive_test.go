@@ -1,6 +1,7 @@
 package scanner_test
 
 import (
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -75,6 +76,7 @@ func naiveHolds(c *scanner.Condition, m *scanner.Message) bool {
 
 var (
 	isBranch = regexp.MustCompile(`^z9hG4bK-(0|[1-9][0-9]{0,9})$`)
+	isTag    = regexp.MustCompile(`^[ -~]+\x01[0-9]{5,10}$`)
 	isNumber = regexp.MustCompile(`^[0-9]+$`)
 	isWord   = regexp.MustCompile(`^[A-Za-z0-9_\x80-\xff]$`)
 )
@@ -87,6 +89,9 @@ func naiveShape(name, v string) bool {
 	switch name {
 	case "digits":
 		return isNumber.MatchString(v)
+	case "sipvicious-tag":
+		data, err := hex.DecodeString(v)
+		return err == nil && isTag.Match(data)
 	case "bare-address":
 		return len(v) > 1 && !strings.Contains(v, "<")
 	case "uint32-branch":
@@ -119,8 +124,37 @@ func naiveValue(m *scanner.Message, field string) string {
 		return string(m.CallID)
 	case "via-branch":
 		return string(m.ViaBranch)
+	case "from-tag":
+		return string(m.FromTag)
+	case "contact-user":
+		user, _ := naiveURI(string(m.Contact))
+		return user
+	case "contact-host":
+		_, host := naiveURI(string(m.Contact))
+		return host
+	case "qop":
+		return string(m.QOP)
+	case "cnonce":
+		return string(m.CNonce)
+	case "challenge":
+		switch {
+		case !m.ChallengeKnown:
+			return ""
+		case m.ChallengeHadQOP:
+			return "qop"
+		}
+		return "no-qop"
 	}
 	panic(field)
+}
+
+// naiveURI takes sip:user@host or sip:host apart.
+func naiveURI(uri string) (user, host string) {
+	rest, _ := strings.CutPrefix(uri, "sip:")
+	if user, host, ok := strings.Cut(rest, "@"); ok {
+		return user, host
+	}
+	return "", rest
 }
 
 // TestAgainstNaive compares the compiled set with the naive one, on signatures and
@@ -129,21 +163,25 @@ func TestAgainstNaive(t *testing.T) {
 	text := rapid.StringMatching(`[abAB -]{1,6}`)
 	longer := rapid.StringMatching(`[abAB -]{3,6}`)
 	condition := rapid.Custom(func(t *rapid.T) string {
-		field := rapid.SampledFrom([]string{"method", "user-agent", "call-id", "via-branch"}).Draw(t, "field")
+		field := rapid.SampledFrom([]string{
+			"method", "user-agent", "call-id", "via-branch", "from-tag", "contact-user", "contact-host", "qop", "cnonce", "challenge",
+		}).Draw(t, "field")
 		match := rapid.SampledFrom([]string{"equal", "prefix", "suffix", "contains", "token", "shape", "present", "absent"}).Draw(t, "match")
 		c := "field: " + field + ", match: " + match
 		switch match {
 		case "present", "absent":
 			return c
 		case "shape":
-			return c + ", value: " + rapid.SampledFrom([]string{"digits", "uint32-branch", "bare-address"}).Draw(t, "shape")
+			return c + ", value: " + rapid.SampledFrom([]string{"digits", "uint32-branch", "sipvicious-tag", "bare-address"}).Draw(t, "shape")
 		case "contains":
 			return fmt.Sprintf("%s, value: %q, exact_case: %t", c, longer.Draw(t, "value"), rapid.Bool().Draw(t, "exact"))
 		}
 		values := rapid.SliceOfN(text, 1, 4).Draw(t, "values")
 		return fmt.Sprintf("%s, value: [%s], exact_case: %t", c, `"`+strings.Join(values, `", "`)+`"`, rapid.Bool().Draw(t, "exact"))
 	})
-	value := rapid.OneOf(rapid.StringMatching(`[abAB -]{0,12}`), rapid.StringMatching(`(z9hG4bK-)?[0-9]{0,11}`), rapid.StringMatching(`[aé_<5 ]{0,4}[ab]{0,3}[aé_5 ]{0,3}`))
+	tag := rapid.Map(rapid.StringMatching(`[ -~]{0,3}\x01[0-9]{4,11}`), func(s string) string { return hex.EncodeToString([]byte(s)) })
+	value := rapid.OneOf(tag, rapid.StringMatching(`[abAB -]{0,12}`), rapid.StringMatching(`([abAB -]{1,6}|[c-z]{1,6}){0,20}`), rapid.StringMatching(`(z9hG4bK-)?[0-9]{0,11}`), rapid.StringMatching(`[aé_<5 ]{0,4}[ab]{0,3}[aé_5 ]{0,3}`))
+	part := rapid.StringMatching(`([abAB-]{0,3}@)?[abAB-]{0,6}`)
 	rapid.Check(t, func(t *rapid.T) {
 		var file strings.Builder
 		file.WriteString("signatures:\n")
@@ -165,6 +203,9 @@ func TestAgainstNaive(t *testing.T) {
 		}
 		for range 20 {
 			m := scanner.Message{Method: b(value.Draw(t, "method")), UserAgent: b(value.Draw(t, "agent")), CallID: b(value.Draw(t, "call-id")), ViaBranch: b(value.Draw(t, "branch"))}
+			m.FromTag, m.Contact = b(value.Draw(t, "tag")), b("sip:"+part.Draw(t, "contact"))
+			m.QOP, m.CNonce = b(part.Draw(t, "qop")), b(part.Draw(t, "cnonce"))
+			m.ChallengeKnown, m.ChallengeHadQOP = rapid.Bool().Draw(t, "known"), rapid.Bool().Draw(t, "had qop")
 			if got, want := set.Match(&m), naive(set.Signatures(), &m); got != want {
 				t.Fatalf("%+v, not %+v: %q %q %q %q\n%s", got, want, m.Method, m.UserAgent, m.CallID, m.ViaBranch, file.String())
 			}

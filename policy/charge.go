@@ -78,7 +78,7 @@ func (e *Engine) charge(s *subject, c charge) sentence {
 	case ActionDrop, ActionReject:
 		return standIn
 	}
-	if s.standing >= Good && !(c.wide && c.proven && s.standing == Good) {
+	if e.regard(s) >= Good && !(c.wide && c.proven && e.regard(s) == Good) {
 		e.spare(s, &c)
 		return sentence{}
 	}
@@ -101,7 +101,7 @@ func (e *Engine) charge(s *subject, c charge) sentence {
 	r, err := e.bans.Add(ban.Record{
 		Prefix: e.keys.prefix(s.addr),
 		Kind:   ban.Dynamic, Start: s.now, Until: until,
-		Reason: c.reason.String(), Guard: c.reason.String(), Proven: c.proven, Good: s.standing >= Good,
+		Reason: c.reason.String(), Guard: c.reason.String(), Proven: c.proven, Good: e.regard(s) >= Good,
 		Origin: "guard", Comment: c.String(), Evidence: e.evidence(s, &c),
 	}, s.now)
 	switch {

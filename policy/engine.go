@@ -121,32 +121,54 @@ func (e *Engine) Replies() map[string]uint64 {
 // reason's word: each source once in as long as its ban would have lasted.
 func (e *Engine) Would() map[string]uint64 { return e.would.snapshot() }
 
-// subject is who a message is charged to.
+// subject is who a message is charged to. How he is regarded and the key of his
+// account are found out when somebody asks: about most requests nobody does.
 type subject struct {
-	addr     netip.Addr
-	source   uint64 // key of the source
-	account  uint64 // key of the account
-	standing Standing
-	now      int64
-	rules    *rules
+	addr   netip.Addr
+	source uint64 // key of the source
+	now    int64
+	rules  *rules
 
+	gate     gate.Verdict // what the gate says of the source
+	standing Standing     // see Engine.regard
+	regarded bool
+
+	claimed []byte // the account as the message has it
+	account uint64 // see key
 	// The account in the spelling that counts. It stands in here, or it would
 	// have to be allocated.
 	spelled [maxAccount]byte
 	length  int
+	named   bool
+}
+
+// regard returns the standing of the source: as it was when this was asked first, so
+// nothing may change it before.
+func (e *Engine) regard(s *subject) Standing {
+	if !s.regarded {
+		s.standing, s.regarded = e.standing(s.gate, s.source, s.now), true
+	}
+	return s.standing
 }
 
 // name returns the account; it is valid as long as s is.
-func (s *subject) name() []byte { return s.spelled[:s.length] }
+func (s *subject) name() []byte {
+	if !s.named {
+		s.length, s.named = len(appendAccount(s.spelled[:0], s.claimed)), true
+	}
+	return s.spelled[:s.length]
+}
 
-// charged puts the account into s.
-func (s *subject) charged(account []byte, k *keys) {
-	s.length = len(appendAccount(s.spelled[:0], account))
-	s.account = k.account(s.name())
+// key returns the key of the account.
+func (s *subject) key(k *keys) uint64 {
+	if s.account == 0 { // which no key is
+		s.account = k.account(s.name())
+	}
+	return s.account
 }
 
 // pair is the key of the account at the source.
-func (s *subject) pair(k *keys) uint64 { return k.join(s.source, s.account) }
+func (s *subject) pair(k *keys) uint64 { return k.join(s.source, s.key(k)) }
 
 // Decide judges a request that has passed the gate and the parser. It does not
 // allocate unless somebody is banned.
@@ -158,10 +180,8 @@ func (e *Engine) Decide(r *Request, now int64) Decision {
 	if r.Gate != gate.Pass && r.Gate != gate.PassTrusted {
 		return pass // the allow list beats everything
 	}
-	s := subject{addr: r.Source.Addr(), now: now, rules: e.rules.Load()}
-	s.charged(r.Account, &e.keys)
+	s := subject{addr: r.Source.Addr(), now: now, rules: e.rules.Load(), gate: r.Gate, claimed: r.Account}
 	s.source = e.keys.source(s.addr)
-	s.standing = e.standing(r.Gate, s.source, now)
 	d := e.object(&s, r)
 	if d.Verdict == Pass {
 		d.Reason = pass.Reason
@@ -219,7 +239,7 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
 		e.replies[i].Add(1)
 	}
-	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load()}
+	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load(), claimed: o.Account}
 	v := e.gate.Standing(s.addr, now)
 	s.source = e.keys.source(s.addr)
 	if o.FromPBX {
@@ -240,8 +260,7 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 		return FromGate(v)
 	}
 	d := FromGate(v)
-	s.charged(o.Account, &e.keys)
-	s.standing = e.standing(v, s.source, now)
+	s.gate = v
 	if final {
 		if o.HasCredentials && !o.InDialog && e.inQuarantine(&s) && !s.rules.Register.Action.watches() {
 			return Decision{Verdict: Drop, Reason: ReasonQuarantine} // not one answer more
@@ -250,7 +269,7 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	} else if o.Status > 100 {
 		e.settle(&s, o, true) // a PBX that lets a phone ring has accepted its password
 	}
-	d.Uniform = s.rules.Uniform && s.standing == Stranger && tells(o)
+	d.Uniform = s.rules.Uniform && tells(o) && e.regard(&s) == Stranger
 	return d
 }
 
@@ -292,10 +311,9 @@ func (e *Engine) observeFinal(s *subject, o *Outcome) {
 
 // succeed takes note of a 2xx.
 func (e *Engine) succeed(s *subject, o *Outcome) {
-	e.settle(s, o, true)
 	switch string(o.Method) {
 	case "REGISTER":
-		e.forgiveAccount(s)
+		e.forgiveAccount(s, o)
 		key := e.bindingKey(s, o)
 		if o.Expires <= 0 {
 			e.known.end(key, s.now)
@@ -307,6 +325,7 @@ func (e *Engine) succeed(s *subject, o *Outcome) {
 			e.places.Add(s.name(), e.keys.prefix(s.addr).Addr(), s.now)
 		}
 	default:
+		e.settle(s, o, true)
 		if o.HasCredentials {
 			e.forgiveProbe(s)
 		}

@@ -206,7 +206,7 @@ func countProbes(slots []probe, now, period int64) (n probeCount) {
 }
 
 // change does something to the probe of an account, if there is one.
-func (p *probes) change(s *subject, f func(*probe)) {
+func (p *probes) change(s *subject, account uint64, f func(*probe)) {
 	b := p.few.lock(s.source)
 	defer b.mu.Unlock()
 	v := b.find(s.source)
@@ -215,7 +215,7 @@ func (p *probes) change(s *subject, f func(*probe)) {
 	}
 	slots, unlock := p.slots(v, s.source, s.now)
 	for i := range slots {
-		if slots[i].account == uint32(s.account>>8)|1 {
+		if slots[i].account == uint32(account>>8)|1 {
 			f(&slots[i])
 		}
 	}
@@ -241,10 +241,10 @@ func (p *probes) serve(source uint64, v sentence, now int64) {
 // to one of its requests.
 func (e *Engine) probe(s *subject, o *Outcome) {
 	rule := &s.rules.Enumeration
-	if rule.Accounts <= 0 || s.standing >= Trunk {
+	if rule.Accounts <= 0 {
 		return
 	}
-	account := s.account
+	var account uint64
 	var flags probeFlags
 	if o.proven() {
 		flags |= probeProven
@@ -253,18 +253,24 @@ func (e *Engine) probe(s *subject, o *Outcome) {
 	case string(o.Method) == "OPTIONS":
 		// Who asks whether many numbers are there looks for accounts, whatever the
 		// answer.
-		if s.standing != Stranger || o.Status >= 500 && o.Status < 600 || o.NoAnswer {
+		if o.Status >= 500 && o.Status < 600 || o.NoAnswer || e.regard(s) != Stranger {
 			return
 		}
 		var buf [maxAccount]byte
 		account = e.keys.account(appendAccount(buf[:0], o.Target))
 	case weight > 0:
+		if e.regard(s) >= Trunk {
+			return
+		}
 		flags |= probeFailed
 		if !proven {
 			flags &^= probeProven
 		}
-	case !refuses(o.Status) || s.standing != Stranger:
+	case !refuses(o.Status) || e.regard(s) != Stranger:
 		return
+	}
+	if account == 0 {
+		account = s.key(&e.keys)
 	}
 	e.marks.set(s.source, s.now)
 	n, served := e.probes.add(s.source, account, flags, s.now, int64(rule.Period))
@@ -273,7 +279,7 @@ func (e *Engine) probe(s *subject, o *Outcome) {
 	}
 	for class := range 2 {
 		all, aged := n.all[class], n.aged[class]
-		if s.standing == Good {
+		if e.regard(s) == Good {
 			if class == 0 {
 				continue
 			}
@@ -295,7 +301,7 @@ func (e *Engine) probe(s *subject, o *Outcome) {
 // be judged.
 func (e *Engine) forgiveProbe(s *subject) {
 	if e.marks.within(s.source, s.now, int64(s.rules.Enumeration.Period)) {
-		e.probes.change(s, func(b *probe) { *b = probe{} })
+		e.probes.change(s, s.key(&e.keys), func(b *probe) { *b = probe{} })
 	}
 }
 
@@ -303,14 +309,14 @@ func (e *Engine) forgiveProbe(s *subject) {
 // are answered nobody can say that it has been tried without success.
 func (e *Engine) awaitProbe(s *subject) {
 	if e.marks.within(s.source, s.now, int64(s.rules.Enumeration.Period)) {
-		e.probes.change(s, func(b *probe) { b.flags |= probeAwaits })
+		e.probes.change(s, s.key(&e.keys), func(b *probe) { b.flags |= probeAwaits })
 	}
 }
 
 // enumerates drops what comes from a source that has been found enumerating and
 // is not banned: because that is not the action, or is not possible.
 func (e *Engine) enumerates(s *subject, r *Request) Decision {
-	if e.probes.until.Load() <= s.now || s.standing >= Trunk {
+	if e.probes.until.Load() <= s.now || e.regard(s) >= Trunk {
 		return Decision{}
 	}
 	b := e.probes.few.lock(s.source)
@@ -325,7 +331,7 @@ func (e *Engine) enumerates(s *subject, r *Request) Decision {
 	case e.lifted(v.sentence, s):
 		*v = fewProbes{last: s.now}
 		return Decision{}
-	case s.standing == Good && (e.places == nil || r.ofCall() || e.atHome(s)):
+	case e.regard(s) == Good && (e.places == nil || r.ofCall() || e.atHome(s)):
 		return Decision{} // the others behind the same address go on, and so do calls
 	}
 	return action.decide(ReasonEnumeration, 60)

@@ -137,7 +137,7 @@ const maxEvidence = 8 << 10
 // lose their text, the oldest first.
 func (e *Engine) evidence(s *subject, c *charge) []byte {
 	v := Evidence{
-		Charge: c.String(), Standing: s.standing.String(), Proven: c.proven,
+		Charge: c.String(), Standing: e.regard(s).String(), Proven: c.proven,
 		Exhibits: e.exhibitsOf(s.source),
 	}
 	for i := 0; ; i++ {

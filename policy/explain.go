@@ -33,7 +33,7 @@ type Count struct {
 // Explain returns what is known of a source. It changes nothing.
 func (e *Engine) Explain(addr netip.Addr, now int64) Explanation {
 	s := e.subjectOf(addr, now)
-	x := Explanation{Source: e.keys.prefix(addr), Standing: s.standing, Exhibits: e.exhibitsOf(s.source)}
+	x := Explanation{Source: e.keys.prefix(addr), Standing: e.regard(&s), Exhibits: e.exhibitsOf(s.source)}
 	x.Why = e.whyStanding(&s)
 	for _, q := range e.Quarantines(now) {
 		if q.Source == x.Source {
@@ -48,7 +48,7 @@ func (e *Engine) Explain(addr netip.Addr, now int64) Explanation {
 }
 
 func (e *Engine) whyStanding(s *subject) string {
-	switch s.standing {
+	switch e.regard(s) {
 	case Allowed:
 		return "It is on the allow list, or one of the PBXes: nothing is counted."
 	case Trunk:
@@ -100,8 +100,7 @@ func (e *Engine) counts(s *subject, shown []Exhibit) []Count {
 			continue
 		}
 		told = append(told, x.Account)
-		of := *s
-		of.charged([]byte(x.Account), &e.keys)
+		of := subject{source: s.source, claimed: []byte(x.Account)}
 		tries(e.guesses.pairs, of.pair(&e.keys), "failures", x.Account)
 	}
 	proven, unproven := e.probes.count(s.source, s.now, int64(r.Enumeration.Period))

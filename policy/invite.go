@@ -94,7 +94,7 @@ func (v *invite) lasts(now int64) bool {
 // never bans: a call centre that has grown is no attacker.
 func (e *Engine) limitInvites(s *subject, r *Request) Decision {
 	rule := &s.rules.Invite
-	if rule.RateLimit <= 0 || s.standing >= Trunk || r.InDialog || string(r.Method) != "INVITE" {
+	if rule.RateLimit <= 0 || r.InDialog || string(r.Method) != "INVITE" || e.regard(s) >= Trunk {
 		return Decision{}
 	}
 	key := e.keys.join(s.source, r.Transaction)
@@ -110,7 +110,7 @@ func (e *Engine) limitInvites(s *subject, r *Request) Decision {
 	}
 	ok, first := e.setups.begin(s.source, s.now, rule.RateLimit)
 	v, old, lost := e.setups.invites.replace(b, key, s.now)
-	*v = invite{source: s.source, at: s.now, known: s.standing >= Good}
+	*v = invite{source: s.source, at: s.now, known: e.regard(s) >= Good}
 	if !ok {
 		v.state = setupRefused
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
@@ -65,6 +66,16 @@ const maxAccount = 128
 // registrars look users up in that way, so who guesses must not get a fresh
 // count by writing ALICE.
 func appendAccount(dst, a []byte) []byte {
+	if bytes.IndexByte(a, '%') < 0 { // almost always
+		at := len(dst)
+		dst = append(dst, a[:min(len(a), max(maxAccount-at, 0))]...)
+		for i, c := range dst[at:] {
+			if 'A' <= c && c <= 'Z' {
+				dst[at+i] = c | 0x20
+			}
+		}
+		return dst
+	}
 	for i := 0; i < len(a) && len(dst) < maxAccount; i++ {
 		c := a[i]
 		if c == '%' && i+2 < len(a) {

@@ -30,7 +30,7 @@ func (e *Engine) refused(src netip.AddrPort, transport Transport, reason Reason,
 	answer := Decision{Verdict: Reject, Reason: reason}
 	s := e.subjectOf(src.Addr(), now)
 	rule := &s.rules.Malformed
-	if s.standing == Allowed {
+	if e.regard(&s) == Allowed {
 		return answer
 	}
 	proven := transport.Connected()
@@ -73,7 +73,7 @@ func (e *Engine) Flooded(src netip.AddrPort, transport Transport, now int64) gat
 		return gate.DropFlood
 	}
 	s := e.subjectOf(src.Addr(), now)
-	if s.standing == Allowed {
+	if e.regard(&s) == Allowed {
 		return gate.DropFlood
 	}
 	e.charge(&s, charge{
@@ -85,7 +85,5 @@ func (e *Engine) Flooded(src netip.AddrPort, transport Transport, now int64) gat
 
 // subjectOf returns the source of a message of which nothing else is known.
 func (e *Engine) subjectOf(addr netip.Addr, now int64) subject {
-	s := subject{addr: addr, now: now, rules: e.rules.Load(), source: e.keys.source(addr)}
-	s.standing = e.standing(e.gate.Standing(addr, now), s.source, now)
-	return s
+	return subject{addr: addr, now: now, rules: e.rules.Load(), source: e.keys.source(addr), gate: e.gate.Standing(addr, now)}
 }

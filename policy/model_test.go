@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,10 +190,10 @@ func TestProbesAgainstNaive(t *testing.T) {
 			v := n[s.account]
 			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
-				p.change(s, func(b *probe) { *b = probe{} })
+				p.change(s, s.account, func(b *probe) { *b = probe{} })
 				delete(n, s.account)
 			case 1:
-				p.change(s, func(b *probe) { b.flags |= probeAwaits })
+				p.change(s, s.account, func(b *probe) { b.flags |= probeAwaits })
 				if v != nil {
 					v.flags |= probeAwaits
 				}
@@ -453,8 +454,17 @@ func TestAccountSpelling(t *testing.T) {
 			}
 		}
 	}
-	if n := len(appendAccount(nil, make([]byte, 1000))); n != maxAccount {
-		t.Errorf("%d bytes of an account count", n)
+	for _, a := range []string{strings.Repeat("A", 1000), strings.Repeat("%41", 1000)} {
+		if got := string(appendAccount([]byte("kept"), []byte(a))); got != "kept"+strings.Repeat("a", maxAccount-4) {
+			t.Errorf("%.8s… becomes %q", a, got)
+		}
+	}
+	// Without an escape each byte is spelled as it is after one.
+	for c := range 256 {
+		a := []byte{byte(c), 'x', byte(c)}
+		if got, want := appendAccount(nil, a), appendAccount(nil, append([]byte("%58"), a...)); string(got) != string(want[1:]) {
+			t.Errorf("%q becomes %q, not %q", a, got, want[1:])
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ type Offence struct {
 // time in nanoseconds; 0: it need not.
 func (e *Engine) Charge(o *Offence, now int64) (refuse int64) {
 	s := e.subjectOf(o.Source, now)
-	if s.standing == Allowed {
+	if e.regard(&s) == Allowed {
 		return 0
 	}
 	v := e.charge(&s, charge{

@@ -107,8 +107,9 @@ func (e *Engine) failAccount(s *subject) {
 		return
 	}
 	window := int64(rule.Window)
-	b := e.accounts.t.lock(s.account)
-	a := e.accounts.t.claim(b, s.account, s.now)
+	account := s.key(&e.keys)
+	b := e.accounts.t.lock(account)
+	a := e.accounts.t.claim(b, account, s.now)
 	was := a.over
 	a.over = a.note(s.source, s.now, window, rule.Count)
 	over := a.over
@@ -136,13 +137,14 @@ func (e *Engine) atHome(s *subject) bool {
 // the owner out of new places.
 func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 	rule := &s.rules.DistinctSources
-	if e.accounts.until.Load() <= s.now || rule.Count <= 0 || s.standing >= Trunk || r.ofCall() {
+	if e.accounts.until.Load() <= s.now || rule.Count <= 0 || e.regard(s) >= Trunk || r.ofCall() {
 		return Decision{}
 	}
 	window := int64(rule.Window)
-	b := e.accounts.t.lock(s.account)
+	account := s.key(&e.keys)
+	b := e.accounts.t.lock(account)
 	defer b.mu.Unlock()
-	a := b.find(s.account)
+	a := b.find(account)
 	if a == nil || !a.over || e.atHome(s) {
 		return Decision{}
 	}
@@ -160,10 +162,11 @@ func (e *Engine) elsewhere(s *subject, r *Request) Decision {
 
 func (e *Engine) enterPlaces(s *subject) {
 	rule := &s.rules.DistinctSources
+	account := s.key(&e.keys)
 	e.accounts.mu.Lock()
-	_, known := e.accounts.modes[s.account]
+	_, known := e.accounts.modes[account]
 	if !known && len(e.accounts.modes) < maxListed {
-		e.accounts.modes[s.account] = string(s.name())
+		e.accounts.modes[account] = string(s.name())
 	}
 	e.accounts.mu.Unlock()
 	if known {

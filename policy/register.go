@@ -46,7 +46,7 @@ func (e *Engine) triesOf(s *subject, proven bool) (*table[tries], uint64) {
 		return e.guesses.unproven, s.pair(&e.keys)
 	case !proven:
 		return e.guesses.unproven, s.source
-	case s.standing == Stranger:
+	case e.regard(s) == Stranger:
 		return e.guesses.proven, s.source
 	}
 	return e.guesses.pairs, s.pair(&e.keys)
@@ -76,7 +76,7 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 	case "ACK", "CANCEL": // neither is ever challenged (RFC 3261 §22.1)
 		return Decision{}
 	}
-	if s.standing == Stranger {
+	if e.regard(s) == Stranger {
 		e.awaitProbe(s)
 	}
 	proven := r.Nonce == NonceIssued
@@ -104,7 +104,7 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 	if rule.Action.watches() {
 		return Decision{}
 	}
-	switch v.ask(s.guessed(r.Method, r.Transaction, r.Credentials), s.now, s.rules.monit, rule.HitCount) {
+	switch v.ask(s.guessed(&e.keys, r.Method, r.Transaction, r.Credentials), s.now, s.rules.monit, rule.HitCount) {
 	case askWait:
 		return Decision{Verdict: Hold, Reason: ReasonGuessesInFlight}
 	case askTooMany:
@@ -115,29 +115,26 @@ func (e *Engine) guess(s *subject, r *Request) Decision {
 
 // guessed returns what tells guesses apart. A transaction is not enough for it: to
 // a PBX that keeps none each message is a guess of its own.
-func (s *subject) guessed(method []byte, transaction, credentials uint64) guessed {
+func (s *subject) guessed(k *keys, method []byte, transaction, credentials uint64) guessed {
 	h := transaction ^ credentials*0x9E3779B97F4A7C15
-	return guessed{id: uint32(h ^ h>>32), account: uint16(s.account >> 16), method: methodOf(method)}
+	return guessed{id: uint32(h ^ h>>32), account: uint16(s.key(k) >> 16), method: methodOf(method)}
 }
 
 // settle takes note of a guess that was answered, and not with a failure.
-// accepted says that its password was right: then one failure before it was most
-// likely the phone's own, with a nonce that had expired. It is taken back for the
-// same method only, and once: a PBX may let some methods pass unasked.
+// accepted says that its password was right.
 func (e *Engine) settle(s *subject, o *Outcome, accepted bool) {
 	if !o.HasCredentials {
 		return
 	}
-	g := s.guessed(o.Method, o.Transaction, o.Credentials)
+	g := s.guessed(&e.keys, o.Method, o.Transaction, o.Credentials)
 	t, key := e.triesOf(s, o.Nonce == NonceIssued)
 	b := t.lock(key)
 	defer b.mu.Unlock()
-	v := b.find(key)
-	if v == nil || !v.settle(g.id) || !accepted {
-		return
-	}
-	v.takeBack(g, s.now)
-	if t == e.guesses.pairs {
+	switch v := b.find(key); {
+	case v == nil:
+	case !accepted:
+		v.settle(g.id)
+	case v.accept(g, s.now) && t == e.guesses.pairs:
 		v.success = s.now
 	}
 }
@@ -182,14 +179,14 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 	b := t.lock(key)
 	v := t.claim(b, key, s.now)
 	v.touch(s.now)
-	n, fresh := v.fail(s.guessed(o.Method, o.Transaction, o.Credentials), s.now, s.rules.monit)
+	n, fresh := v.fail(s.guessed(&e.keys, o.Method, o.Transaction, o.Credentials), s.now, s.rules.monit)
 	full := fresh && n >= rule.HitCount && v.until == 0
 	b.mu.Unlock()
 	if !full {
 		return
 	}
 	switch {
-	case s.standing >= Good && proven:
+	case e.regard(s) >= Good && proven:
 		e.guesses.serve(t, key, e.quarantine(s))
 		return
 	case !proven && key != s.source: // an account at home: its messages are dropped, no more
@@ -201,12 +198,23 @@ func (e *Engine) judge(s *subject, o *Outcome) {
 	}))
 }
 
-// forgiveAccount forgets the failures of an account at a source: it has shown
-// that it knows the password now. What others at the same source did stays.
-func (e *Engine) forgiveAccount(s *subject) {
+// forgiveAccount settles an accepted guess and forgets the failures of its account
+// at a source: it has shown that it knows the password now. What others at the same
+// source did stays.
+func (e *Engine) forgiveAccount(s *subject, o *Outcome) {
+	guessed := o.HasCredentials
+	if guessed {
+		if t, _ := e.triesOf(s, o.Nonce == NonceIssued); t != e.guesses.pairs {
+			e.settle(s, o, true)
+			guessed = false
+		}
+	}
 	key := s.pair(&e.keys)
 	b := e.guesses.pairs.lock(key)
 	v := e.guesses.pairs.claim(b, key, s.now)
+	if guessed && v.accept(s.guessed(&e.keys, o.Method, o.Transaction, o.Credentials), s.now) {
+		v.success = s.now
+	}
 	switch {
 	case v.until > s.now:
 	case v.failures == 0 && v.until == 0 && s.now-v.success < longest/2: // nothing to forgive: most often
@@ -223,7 +231,7 @@ func (e *Engine) forgiveAccount(s *subject) {
 	for _, t := range [...]*table[tries]{e.guesses.proven, e.guesses.unproven} {
 		b := t.lock(s.source)
 		if v := b.find(s.source); v != nil {
-			v.forgive(uint16(s.account >> 16))
+			v.forgive(uint16(s.key(&e.keys) >> 16))
 		}
 		b.mu.Unlock()
 	}

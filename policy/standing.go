@@ -109,10 +109,10 @@ type known struct {
 type good struct {
 	bindings, dialogs       uint32
 	bindingsEnd, dialogsEnd int64
-	recalled                int64 // the end of a standing from before a restart
-	told                    int64 // the end that known.tell has been told of; 0: none
-	addr                    [16]byte
-	proven                  bool // at least one grant went to a proven address
+	recalled                int64    // the end of a standing from before a restart
+	told                    int64    // the end that known.tell has been told of; 0: none
+	addr                    [16]byte // one of the source
+	proven                  bool     // at least one grant went to a proven address
 }
 
 // grant is one binding or dialog of a source.
@@ -161,9 +161,10 @@ func (g *good) count(kind grantKind) (n *uint32, end *int64) {
 
 func (k *known) good(source uint64, now int64) bool {
 	b := k.sources.lock(source)
-	defer b.mu.Unlock()
 	g := b.find(source)
-	return g != nil && g.end() > now
+	ok := g != nil && g.end() > now
+	b.mu.Unlock()
+	return ok
 }
 
 // placeHours is how often the place of a binding is written down.
@@ -173,9 +174,13 @@ const placeHours = 12
 // down where it is.
 func (k *known) grant(key uint64, to grant, addr netip.Addr, now int64) (place bool) {
 	b := k.grants.lock(key)
-	g, old, lost := k.grants.replace(b, key, now)
-	if !lost {
+	var old grant
+	lost := false
+	g := b.find(key)
+	if g != nil {
 		old = *g
+	} else {
+		g, old, lost = k.grants.replace(b, key, now)
 	}
 	renewed := !lost && old.source == to.source && old.until > now
 	if renewed && old.kind == grantDialog {
@@ -216,13 +221,17 @@ func (k *known) accept(key uint64, addr netip.Addr, now int64) {
 // claim returns the source of addr in its locked bucket. Who makes room for it is no
 // longer in good standing.
 func (k *known) claim(s *bucket[good], source uint64, addr netip.Addr, now int64) *good {
-	v, evicted, lost := k.sources.replace(s, source, now)
-	if lost {
-		k.ended(&evicted, now)
-	} else if *v == (good{}) {
-		k.held.Add(1)
+	v := s.find(source)
+	if v == nil {
+		var evicted good
+		var lost bool
+		if v, evicted, lost = k.sources.replace(s, source, now); lost {
+			k.ended(&evicted, now)
+		} else {
+			k.held.Add(1)
+		}
 	}
-	if k.keys.source(addr) == source { // the ACK to an offer may come from elsewhere
+	if v.addr == [16]byte{} && k.keys.source(addr) == source { // the ACK to an offer may come from elsewhere
 		v.addr = addr.As16()
 	}
 	return v
@@ -284,7 +293,6 @@ func (k *known) in(p netip.Prefix, now int64) (n int) {
 // count adds a grant to its source.
 func (k *known) count(to grant, addr netip.Addr, renewed bool, now int64) {
 	s := k.sources.lock(to.source)
-	defer s.mu.Unlock()
 	v := k.claim(s, to.source, addr, now)
 	n, end := v.count(to.kind)
 	if *end <= now {
@@ -296,6 +304,7 @@ func (k *known) count(to grant, addr netip.Addr, renewed bool, now int64) {
 	*end = max(*end, to.until)
 	v.proven = v.proven || to.proven
 	k.lasts(v)
+	s.mu.Unlock()
 }
 
 // end ends a binding or a dialog.

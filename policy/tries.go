@@ -42,10 +42,23 @@ type guessed struct {
 type methodID uint8
 
 func methodOf(name []byte) methodID {
-	for i, m := range [...]string{"REGISTER", "INVITE", "SUBSCRIBE", "PUBLISH", "MESSAGE", "OPTIONS", "REFER", "INFO"} {
-		if string(name) == m {
-			return methodID(i + 1)
-		}
+	switch string(name) {
+	case "REGISTER":
+		return 1
+	case "INVITE":
+		return 2
+	case "SUBSCRIBE":
+		return 3
+	case "PUBLISH":
+		return 4
+	case "MESSAGE":
+		return 5
+	case "OPTIONS":
+		return 6
+	case "REFER":
+		return 7
+	case "INFO":
+		return 8
 	}
 	return 0
 }
@@ -95,6 +108,9 @@ func (t *tries) touch(now int64) {
 // count returns the failures within the period, and the guesses whose answer is
 // awaited.
 func (t *tries) count(now, period int64) (failed, pending int) {
+	if t.idle() {
+		return t.fold.count(now, period), 0
+	}
 	for i := range t.state {
 		switch {
 		case !t.live(i, now, period):
@@ -202,6 +218,18 @@ func (t *tries) settle(id uint32) bool {
 	return true
 }
 
+// accept settles a guess whose password was right, and says whether there was one.
+// One failure before it was most likely the phone's own, with a nonce that had
+// expired. It is taken back for the same method only, and once: a PBX may let some
+// methods pass unasked.
+func (t *tries) accept(g guessed, now int64) bool {
+	if !t.settle(g.id) {
+		return false
+	}
+	t.takeBack(g, now)
+	return true
+}
+
 // takeBack forgets the latest failure of the same account with the same method:
 // phones try an old nonce first, and some PBXes do not say that it is old.
 func (t *tries) takeBack(g guessed, now int64) {
@@ -217,7 +245,13 @@ func (t *tries) takeBack(g guessed, now int64) {
 	}
 }
 
+// idle says that no guess is known: most often.
+func (t *tries) idle() bool { return t.state == [slots]tryState{} }
+
 func (t *tries) find(id uint32) int {
+	if t.idle() {
+		return -1
+	}
 	for i := range t.id {
 		if t.state[i] != tryFree && t.id[i] == id {
 			return i

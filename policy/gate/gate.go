@@ -162,15 +162,11 @@ func (g *Gate) spared(r *compiled, addr netip.Addr, now int64) bool {
 }
 
 func (g *Gate) checkKnown(r *compiled, addr netip.Addr, now int64) Verdict {
-	switch {
-	case r.Allow.Contains(addr):
-		return PassAllowed
-	case r.PBX.Contains(addr):
-		return PassPBX
-	case g.flood.Allow(addr, now, r.goodLimit):
-		return PassTrusted
+	v := r.standingKnown(addr)
+	if v == PassTrusted && !g.flood.Allow(addr, now, r.goodLimit) {
+		return DropFlood
 	}
-	return DropFlood
+	return v
 }
 
 // Standing is Check without counting anything and without the flood limit: for
@@ -179,18 +175,25 @@ func (g *Gate) checkKnown(r *compiled, addr netip.Addr, now int64) Verdict {
 func (g *Gate) Standing(addr netip.Addr, now int64) Verdict {
 	r := g.rules.Load()
 	switch {
-	case r.Allow.Contains(addr):
-		return PassAllowed
-	case r.PBX.Contains(addr):
-		return PassPBX
-	case r.Trusted.Contains(addr):
-		return PassTrusted
+	case r.known.Contains(addr):
+		return r.standingKnown(addr)
 	case r.Deny.Contains(addr):
 		return DropDeny
 	case g.bans != nil && g.bans.Banned(addr, now):
 		return DropBan
 	}
 	return Pass
+}
+
+// standingKnown says why a source is known.
+func (r *compiled) standingKnown(addr netip.Addr) Verdict {
+	switch {
+	case r.Allow.Contains(addr):
+		return PassAllowed
+	case r.PBX.Contains(addr):
+		return PassPBX
+	}
+	return PassTrusted
 }
 
 // Rules returns the rules in force, for those who explain a verdict.

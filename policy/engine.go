@@ -92,6 +92,10 @@ func (e *Engine) Reload(cfg Config) {
 	e.rules.Store(compile(cfg))
 }
 
+// LooksAtTargets says whether Request.Target is needed of every request, and not of an
+// OPTIONS alone.
+func (e *Engine) LooksAtTargets() bool { return len(e.rules.Load().numbers) > 0 }
+
 // Gate returns the gate that stands before parsing.
 func (e *Engine) Gate() *gate.Gate { return e.gate }
 

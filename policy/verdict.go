@@ -126,10 +126,8 @@ type Request struct {
 	Method    []byte
 
 	Account        []byte // user@domain of To for a REGISTER, of From otherwise
-	Target         []byte // user@domain of the Request-URI
-	UserAgent      []byte
-	CallID         []byte
-	HasCredentials bool // it carries Authorization or Proxy-Authorization
+	Target         []byte // user@domain of the Request-URI, see Engine.LooksAtTargets
+	HasCredentials bool   // it carries Authorization or Proxy-Authorization
 
 	// Nonce is the origin of the credentials' nonce: NonceNone without any.
 	Nonce Nonce
@@ -166,9 +164,8 @@ type Outcome struct {
 	Status         int
 	Account        []byte
 	Target         []byte // as in the Request
-	CallID         []byte
-	HasCredentials bool // its request carried credentials
-	Certified      bool // it goes over a connection whose client has shown a trunk's certificate
+	HasCredentials bool   // its request carried credentials
+	Certified      bool   // it goes over a connection whose client has shown a trunk's certificate
 
 	// Proven says that the request came over a connection, or echoed a nonce that was sent to its
 	// source. A To tag is not enough to hold anything against the source.

@@ -180,8 +180,7 @@ func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qo
 	return policy.NonceUnknown, false
 }
 
-// prove fills in what the request at hand shows about its source. Of several
-// credentials (for several realms) the best nonce counts.
+// prove fills in what the request at hand shows about its source.
 func (t *task) prove() {
 	m, r := &t.m, &t.req
 	addr := t.from.addr.Addr()
@@ -191,12 +190,22 @@ func (t *task) prove() {
 		tags := &t.s.proofs.tags
 		r.Proven = has(tags, t.tagKey(addr), t.now) || has(tags, t.callerKey(m.To.Tag, addr), t.now)
 	}
+	if m.Has(sip.HeaderAuthorization) || m.Has(sip.HeaderProxyAuthorization) {
+		t.proveCredentials(addr)
+	}
+	r.Proven = r.Proven || r.Nonce == policy.NonceIssued
+}
+
+// proveCredentials fills in what the request's credentials show. Of several (for several
+// realms) the best nonce counts.
+func (t *task) proveCredentials(addr netip.Addr) {
+	m, r := &t.m, &t.req
+	r.HasCredentials = true
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		if h.ID != sip.HeaderAuthorization && h.ID != sip.HeaderProxyAuthorization {
 			continue
 		}
-		r.HasCredentials = true
 		// 32 bits, so that the Via's stamp can carry them.
 		r.Credentials = uint64(uint32(r.Credentials*31+t.s.hash(h.Value.Of(m.Buf)))) | 1
 		c, fault := sip.ParseCredentials(m.Buf, h.Value)
@@ -210,7 +219,6 @@ func (t *task) prove() {
 			t.scan.ChallengeKnown, t.scan.ChallengeHadQOP = class == policy.NonceIssued, qop
 		}
 	}
-	r.Proven = r.Proven || r.Nonce == policy.NonceIssued
 }
 
 // better reports whether nonce class a says more for the source than b.

@@ -114,15 +114,9 @@ func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *br
 		return policy.Decision{Verdict: policy.Drop, Reason: policy.ReasonDigestLeak}
 	}
 	o := &t.outcome
-	*o = policy.Outcome{
-		Transport:   t.from.ep.transport,
-		Method:      m.MethodText.Of(m.Buf),
-		Status:      m.Status,
-		Account:     t.account,
-		CallID:      m.CallID.Of(m.Buf),
-		Transaction: b.transaction(),
-		Text:        t,
-	}
+	*o = policy.Outcome{}
+	o.Transport, o.Status, o.Transaction, o.Text = t.from.ep.transport, m.Status, b.transaction(), t
+	o.Method, o.Account = m.MethodText.Of(m.Buf), t.account
 	if m.Method == sip.MethodInvite || m.Method == sip.MethodBye {
 		o.Dialog = t.dialogKey()
 	}

@@ -147,22 +147,18 @@ func appendAccount(dst, buf []byte, uri *sip.URI) []byte {
 
 // describe fills the policy's view of the request.
 func (t *task) describe(b *branch) {
-	m := &t.m
-	t.target = appendAccount(t.target[:0], m.Buf, &m.URI)
-	t.req = policy.Request{
-		Source:      t.from.addr,
-		Transport:   t.from.ep.transport,
-		Gate:        t.from.gate,
-		Method:      m.MethodText.Of(m.Buf),
-		Account:     t.account,
-		Target:      t.target,
-		CallID:      m.CallID.Of(m.Buf),
-		Transaction: b.transaction(),
-		Scan:        &t.scan,
-		Text:        t,
+	m, r := &t.m, &t.req
+	*r = policy.Request{} // and then one by one: the whole would be built elsewhere and copied
+	r.Source, r.Transport, r.Gate = t.from.addr, t.from.ep.transport, t.from.gate
+	r.Method, r.Account = m.MethodText.Of(m.Buf), t.account
+	r.Transaction = b.transaction()
+	r.Scan, r.Text = &t.scan, t
+	if m.Method == sip.MethodOptions || t.s.engine.LooksAtTargets() {
+		t.target = appendAccount(t.target[:0], m.Buf, &m.URI)
+		r.Target = t.target
 	}
 	if m.Method == sip.MethodAck {
-		t.req.Dialog = t.dialogKey()
+		r.Dialog = t.dialogKey()
 	}
 	t.describeScan()
 	t.prove()
@@ -170,19 +166,16 @@ func (t *task) describe(b *branch) {
 
 // describeScan fills what the signatures of attack tools look at.
 func (t *task) describeScan() {
-	m := &t.m
-	t.scan = scanner.Message{
-		Method:      m.MethodText.Of(m.Buf),
-		RequestURI:  m.RequestURI.Of(m.Buf),
-		FromDisplay: m.From.Display.Of(m.Buf), FromUser: m.From.URI.User.Of(m.Buf),
-		FromHost: m.From.URI.Host.Of(m.Buf), FromTag: m.From.Tag.Of(m.Buf),
-		ToDisplay: m.To.Display.Of(m.Buf), ToUser: m.To.URI.User.Of(m.Buf), ToHost: m.To.URI.Host.Of(m.Buf),
-		CallID:  m.CallID.Of(m.Buf),
-		ViaHost: m.Via.Host.Of(m.Buf), ViaBranch: m.Via.Branch.Value.Of(m.Buf),
-		UserAgent: t.headerText(sip.HeaderUserAgent), Server: t.headerText(sip.HeaderServer),
-		Contact: t.headerText(sip.HeaderContact), Accept: t.headerText(sip.HeaderAccept),
-	}
-	t.req.UserAgent = t.scan.UserAgent
+	m, s := &t.m, &t.scan
+	*s = scanner.Message{}
+	s.Method, s.RequestURI = m.MethodText.Of(m.Buf), m.RequestURI.Of(m.Buf)
+	s.FromDisplay, s.FromTag = m.From.Display.Of(m.Buf), m.From.Tag.Of(m.Buf)
+	s.FromUser, s.FromHost = m.From.URI.User.Of(m.Buf), m.From.URI.Host.Of(m.Buf)
+	s.ToDisplay, s.ToUser, s.ToHost = m.To.Display.Of(m.Buf), m.To.URI.User.Of(m.Buf), m.To.URI.Host.Of(m.Buf)
+	s.CallID = m.CallID.Of(m.Buf)
+	s.ViaHost, s.ViaBranch = m.Via.Host.Of(m.Buf), m.Via.Branch.Value.Of(m.Buf)
+	s.UserAgent, s.Server = t.headerText(sip.HeaderUserAgent), t.headerText(sip.HeaderServer)
+	s.Contact, s.Accept = t.headerText(sip.HeaderContact), t.headerText(sip.HeaderAccept)
 }
 
 func (t *task) headerText(id sip.HeaderID) []byte {

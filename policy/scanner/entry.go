@@ -12,6 +12,12 @@ func (e *entry) may(v []byte) bool {
 	return e.lengths>>min(uint(len(v)), 63)&1 != 0 && (len(v) == 0 || e.first.has(v[0]))
 }
 
+// begins says whether a value that v begins with may be one to match; it may be the
+// empty one.
+func (e *entry) begins(v []byte) bool {
+	return e.lengths&1 != 0 || len(v) > 0 && e.first.has(v[0])
+}
+
 func (e *entry) length(n int) { e.lengths |= 1 << min(n, 63) }
 
 // from adds the lengths from n on.

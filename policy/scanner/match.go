@@ -161,13 +161,13 @@ func (p *program) run(at fieldSet, m *Message, h *hits) {
 		p.field(at, fieldContactUser, userOf(m.Contact), h)
 	}
 	if at.has(fieldContactHost) {
-		p.field(at, fieldContactHost, hostOf(m.Contact), h)
+		p.host(fieldContactHost, fromHost(m.Contact), h)
 	}
 	if at.has(fieldRequestUser) {
 		p.field(at, fieldRequestUser, userOf(m.RequestURI), h)
 	}
 	if at.has(fieldRequestHost) {
-		p.field(at, fieldRequestHost, hostOf(m.RequestURI), h)
+		p.host(fieldRequestHost, fromHost(m.RequestURI), h)
 	}
 	if at.has(fieldChallenge) {
 		p.field(at, fieldChallenge, p.challenge(m), h)
@@ -189,6 +189,14 @@ func (p *program) challenge(m *Message) []byte {
 func (p *program) field(at fieldSet, f field, v []byte, h *hits) {
 	if at.has(f) && p.entries[f].may(v) {
 		p.fields[f].run(v, h)
+	}
+}
+
+// host is field for the host that v begins with. Most begin with another byte than
+// any that is looked for, so where they end is not looked for either.
+func (p *program) host(f field, v []byte, h *hits) {
+	if p.entries[f].begins(v) {
+		p.field(f.set(), f, hostOf(v), h)
 	}
 }
 

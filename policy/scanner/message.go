@@ -119,7 +119,7 @@ func (m *Message) slot(f field) *[]byte {
 
 // userOf cuts the user out of a URI, with or without display name and angle
 // brackets around it. It does not judge: of what is no SIP URI it returns anything
-// or nothing. So does hostOf.
+// or nothing. So do fromHost and hostOf.
 func userOf(v []byte) []byte {
 	v = unschemed(v)
 	i := bytes.IndexByte(v, '@')
@@ -133,10 +133,14 @@ func userOf(v []byte) []byte {
 	return user
 }
 
-// hostOf cuts the host out of a URI; an IPv6 reference keeps its brackets.
-func hostOf(v []byte) []byte {
+// fromHost returns a URI from its host on.
+func fromHost(v []byte) []byte {
 	v = unschemed(v)
-	v = v[bytes.IndexByte(v, '@')+1:]
+	return v[bytes.IndexByte(v, '@')+1:]
+}
+
+// hostOf cuts off what follows the host; an IPv6 reference keeps its brackets.
+func hostOf(v []byte) []byte {
 	if len(v) > 0 && v[0] == '[' {
 		return v[:bytes.IndexByte(v, ']')+1]
 	}

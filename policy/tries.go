@@ -111,10 +111,10 @@ func (t *tries) count(now, period int64) (failed, pending int) {
 	if t.idle() {
 		return t.fold.count(now, period), 0
 	}
-	for i := range t.state {
+	for i, state := range t.state {
 		switch {
-		case !t.live(i, now, period):
-		case t.state[i] == tryFailed:
+		case state == tryFree || !t.live(i, now, period):
+		case state == tryFailed:
 			failed++
 		default:
 			pending++
@@ -253,7 +253,7 @@ func (t *tries) find(id uint32) int {
 		return -1
 	}
 	for i := range t.id {
-		if t.state[i] != tryFree && t.id[i] == id {
+		if t.id[i] == id && t.state[i] != tryFree {
 			return i
 		}
 	}

@@ -61,19 +61,23 @@ const (
 	keyBinding  = 'b' // that a phone has registered, in transparent mode
 )
 
-// proofKey hashes what was echoed, which has no zero bytes, together with the address that it was sent to.
-func (t *task) proofKey(kind byte, addr netip.Addr, parts ...[]byte) uint64 {
-	h := append(t.buf[:0], kind)
+// proofKey hashes the hashes of what was echoed, three at most, together with the address that it
+// was sent to.
+func (s *Server) proofKey(kind byte, addr netip.Addr, parts ...uint64) uint64 {
+	var b [1 + 3*8 + 16]byte
+	key := append(b[:0], kind)
 	for _, p := range parts {
-		h = append(append(h, p...), 0)
+		key = binary.LittleEndian.AppendUint64(key, p)
 	}
 	if addr.IsValid() {
 		a := addr.As16()
-		h = append(h, a[:]...)
+		key = append(key, a[:]...)
 	}
-	t.buf = h
-	return t.s.hash(h) &^ withQOP
+	return s.hash(key) &^ withQOP
 }
+
+// hashOf is the hash of a part of the message at hand.
+func (t *task) hashOf(part sip.Span) uint64 { return t.s.hash(part.Of(t.m.Buf)) }
 
 // hash is a keyed hash of what this process alone needs to know again, as Key.Hash is of what
 // outlives it, and several times as fast.
@@ -82,7 +86,7 @@ func (s *Server) hash(b []byte) uint64 { return maphash.Bytes(s.seed, b) }
 // tagKey hashes a To tag together with the dialog and the address that it was sent to.
 func (t *task) tagKey(addr netip.Addr) uint64 {
 	m := &t.m
-	return t.proofKey(keyTag, addr, m.To.Tag.Of(m.Buf), m.From.Tag.Of(m.Buf), m.CallID.Of(m.Buf))
+	return t.s.proofKey(keyTag, addr, t.hashOf(m.To.Tag), t.hashOf(m.From.Tag), t.hashOf(m.CallID))
 }
 
 // memory says in which of the two memories a source is remembered.
@@ -112,18 +116,18 @@ func (t *task) noteChallenge(addr netip.Addr) (stale bool) {
 		if !c.QOP.Empty() {
 			qop = withQOP
 		}
-		t.noteNonce(c.Nonce.Of(m.Buf), addr, which, qop)
+		t.noteNonce(t.hashOf(c.Nonce), addr, which, qop)
 	}
 	return stale
 }
 
-// noteNonce remembers a nonce that is issued to addr.
-func (t *task) noteNonce(nonce []byte, addr netip.Addr, which int, qop uint64) {
+// noteNonce remembers the hash of a nonce that is issued to addr.
+func (t *task) noteNonce(nonce uint64, addr netip.Addr, which int, qop uint64) {
 	p, until := &t.s.proofs, t.now+proofLife
-	own, anybody := t.proofKey(keyNonce, addr, nonce), t.proofKey(keyIssued, netip.Addr{}, nonce)
+	own, anybody := t.s.proofKey(keyNonce, addr, nonce), t.s.proofKey(keyIssued, netip.Addr{}, nonce)
 	before, _ := p.issuedTo(own, t.now)
 	p.nonces[which].Add(own|qop, t.now, until)
-	p.nonces[which].Add(t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now, until)
+	p.nonces[which].Add(t.s.proofKey(keyNonceFor, addr, nonce, t.hashOf(t.m.CallID)), t.now, until)
 	if known := p.issued[which].Add(anybody, t.now, until) || p.issued[1-which].Has(anybody, t.now); known && !before {
 		p.issued[1].Add(anybody|shared, t.now, until) // strangers fill it no faster than a PBX repeats itself
 	}
@@ -155,7 +159,7 @@ func (t *task) noteTag(addr netip.Addr) {
 
 // callerKey hashes the tag of who called together with the call and the address that was called.
 func (t *task) callerKey(tag sip.Span, addr netip.Addr) uint64 {
-	return t.proofKey(keyCaller, addr, tag.Of(t.m.Buf), t.m.CallID.Of(t.m.Buf))
+	return t.s.proofKey(keyCaller, addr, t.hashOf(tag), t.hashOf(t.m.CallID))
 }
 
 // noteCaller remembers the From tag of a PBX's INVITE that goes to addr: who was called echoes it as To
@@ -166,13 +170,14 @@ func (t *task) noteCaller(addr netip.Addr) {
 	}
 }
 
-// proveNonce finds out where the nonce of the request's credentials comes from.
-func (t *task) proveNonce(nonce []byte, addr netip.Addr) (class policy.Nonce, qop bool) {
+// proveNonce finds out where a nonce comes from, of which it is given the hash: that of the request's
+// credentials.
+func (t *task) proveNonce(nonce uint64, addr netip.Addr) (class policy.Nonce, qop bool) {
 	p := &t.s.proofs
-	own, qop := p.issuedTo(t.proofKey(keyNonce, addr, nonce), t.now)
-	anybody := t.proofKey(keyIssued, netip.Addr{}, nonce)
+	own, qop := p.issuedTo(t.s.proofKey(keyNonce, addr, nonce), t.now)
+	anybody := t.s.proofKey(keyIssued, netip.Addr{}, nonce)
 	switch {
-	case own && (!p.issued[1].Has(anybody|shared, t.now) || has(&p.nonces, t.proofKey(keyNonceFor, addr, nonce, t.m.CallID.Of(t.m.Buf)), t.now)):
+	case own && (!p.issued[1].Has(anybody|shared, t.now) || has(&p.nonces, t.s.proofKey(keyNonceFor, addr, nonce, t.hashOf(t.m.CallID)), t.now)):
 		return policy.NonceIssued, qop
 	case own, has(&p.issued, anybody, t.now):
 		return policy.NonceForeign, false
@@ -207,11 +212,11 @@ func (t *task) proveCredentials(addr netip.Addr) {
 			continue
 		}
 		// 32 bits, so that the Via's stamp can carry them.
-		r.Credentials = uint64(uint32(r.Credentials*31+t.s.hash(h.Value.Of(m.Buf)))) | 1
+		r.Credentials = uint64(uint32(r.Credentials*31+t.hashOf(h.Value))) | 1
 		c, fault := sip.ParseCredentials(m.Buf, h.Value)
 		class, qop := policy.NonceUnknown, false
 		if fault == sip.OK && c.Digest {
-			class, qop = t.proveNonce(c.Nonce.Of(m.Buf), addr)
+			class, qop = t.proveNonce(t.hashOf(c.Nonce), addr)
 			t.scan.QOP, t.scan.CNonce = c.QOP.Of(m.Buf), c.CNonce.Of(m.Buf)
 		}
 		if r.Nonce == policy.NonceNone || better(class, r.Nonce) {
@@ -303,7 +308,5 @@ func (b *branch) transaction() uint64 { return binary.LittleEndian.Uint64(b[:8])
 // dialogKey is the same for both directions of a dialog.
 func (t *task) dialogKey() uint64 {
 	m := &t.m
-	a := t.s.hash(m.From.Tag.Of(m.Buf))
-	b := t.s.hash(m.To.Tag.Of(m.Buf))
-	return t.s.hash(m.CallID.Of(m.Buf)) ^ (a + b)
+	return t.hashOf(m.CallID) ^ (t.hashOf(m.From.Tag) + t.hashOf(m.To.Tag))
 }

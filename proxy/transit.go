@@ -182,7 +182,7 @@ const stampAnswered = 1 << 7
 // askedKey is the same for a request and its responses. The client's address is part of
 // it, so that a stranger who knows a branch cannot meddle.
 func (t *task) askedKey(b *branch, client netip.Addr) uint64 {
-	return t.proofKey(keyAsked, client, b[:8], t.m.MethodText.Of(t.m.Buf))
+	return t.s.proofKey(keyAsked, client, b.transaction(), t.hashOf(t.m.MethodText))
 }
 
 // noteAsked remembers what the answer to the request at hand will be judged by. It
@@ -265,7 +265,7 @@ func (t *task) uniformInTransit(client *flow.Token) bool {
 	return t.sendUniform(&back, client)
 }
 
-func (t *task) bindingKey(addr netip.Addr) uint64 { return t.proofKey(keyBinding, addr) }
+func (t *task) bindingKey(addr netip.Addr) uint64 { return t.s.proofKey(keyBinding, addr) }
 
 // What is noted of a PBX's request: whether it went to an address that a phone has
 // registered from.

@@ -161,7 +161,7 @@ func (t *task) madeUp(nonce, line []byte, addr netip.Addr) {
 	if bytes.Contains(line, []byte("qop=")) {
 		qop = withQOP
 	}
-	t.noteNonce(nonce, addr, 0, qop)
+	t.noteNonce(t.s.hash(nonce), addr, 0, qop)
 }
 
 // nonceHead is how much of a real nonce is kept: where PBXes write the time. Of a short one nothing

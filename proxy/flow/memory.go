@@ -76,13 +76,14 @@ func (m *Memory) Has(key uint64, now int64) bool {
 func (m *Memory) Find(key, but uint64, now int64) (found uint64, ok bool) {
 	b, mu := m.at(key)
 	mu.Lock()
-	defer mu.Unlock()
 	for i := range b {
-		if b[i].key&^but == key&^but && b[i].until > now {
-			return b[i].key, true
+		if e := &b[i]; (e.key^key)&^but == 0 && e.until > now {
+			found, ok = e.key, true
+			break
 		}
 	}
-	return 0, false
+	mu.Unlock()
+	return found, ok
 }
 
 // Bytes returns what the Memory takes.

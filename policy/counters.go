@@ -42,20 +42,32 @@ func (c Class) Parts() (fromPBX bool, method uint8, v Verdict, sip bool) {
 	return fromPBX, n / classVerdicts % classMethods, Verdict(n % classVerdicts), true
 }
 
-type classCounts [NumClasses][NumReasons]atomic.Uint64
+type shardCounts struct {
+	messages [NumClasses][NumReasons]atomic.Uint64
+	replies  [len(replyClasses)]atomic.Uint64
+}
+
+var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
 
 // Shard counts the messages of one worker by class and reason, in about 75 KiB of which it
 // uses little. Adding never touches a cache line of another worker's.
 type Shard struct {
 	// The padding is in front: at the end a padding of no bytes would take some.
-	_      [(cacheLine - unsafe.Sizeof(classCounts{})%cacheLine) % cacheLine]byte
-	counts classCounts
+	_      [(cacheLine - unsafe.Sizeof(shardCounts{})%cacheLine) % cacheLine]byte
+	counts shardCounts
 }
 
 // Add counts one message.
 func (s *Shard) Add(c Class, r Reason) {
 	if int(c) < NumClasses && int(r) < NumReasons {
-		s.counts[c][r].Add(1)
+		s.counts.messages[c][r].Add(1)
+	}
+}
+
+// Reply counts a response that goes back to a source, by the class of its status.
+func (s *Shard) Reply(status int) {
+	if i := status / 100; i > 0 && i < len(replyClasses) {
+		s.counts.replies[i].Add(1)
 	}
 }
 
@@ -90,11 +102,26 @@ func (c *Counters) Each(f func(c Class, r Reason, n uint64)) {
 		for r := range NumReasons {
 			n := uint64(0)
 			for i := range c.shards {
-				n += c.shards[i].counts[class][r].Load()
+				n += c.shards[i].counts.messages[class][r].Load()
 			}
 			if n > 0 {
 				f(Class(class), Reason(r), n)
 			}
 		}
 	}
+}
+
+// Replies returns how many responses went back to sources, by class ("2xx").
+func (c *Counters) Replies() map[string]uint64 {
+	out := map[string]uint64{}
+	for class, name := range replyClasses {
+		n := uint64(0)
+		for i := range c.shards {
+			n += c.shards[i].counts.replies[class].Load()
+		}
+		if n > 0 {
+			out[name] = n
+		}
+	}
+	return out
 }

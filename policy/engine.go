@@ -40,9 +40,8 @@ type Engine struct {
 
 	quarantines *ban.Quarantines
 
-	faults  tally
-	replies [len(replyClasses)]atomic.Uint64
-	would   tally
+	faults tally
+	would  tally
 }
 
 // New makes an engine with all its memory.
@@ -109,17 +108,6 @@ func (e *Engine) Count(worker int, r Reason) { e.counters.Shard(worker).Add(0, r
 
 // Faults returns how many messages were refused, by fault.
 func (e *Engine) Faults() map[string]uint64 { return e.faults.snapshot() }
-
-// Replies returns how many responses went back to sources, by class ("2xx").
-func (e *Engine) Replies() map[string]uint64 {
-	out := map[string]uint64{}
-	for i := range e.replies {
-		if n := e.replies[i].Load(); n > 0 {
-			out[replyClasses[i]] = n
-		}
-	}
-	return out
-}
 
 // Would returns how often a guard that only watches would have acted, by the
 // reason's word: each source once in as long as its ban would have lasted.
@@ -240,9 +228,6 @@ func first(a, b Reason) Reason {
 // says what is to become of the response itself. It does not allocate unless
 // somebody is banned.
 func (e *Engine) Observe(o *Outcome, now int64) Decision {
-	if i := o.Status / 100; i > 0 && i < len(replyClasses) {
-		e.replies[i].Add(1)
-	}
 	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load(), claimed: o.Account}
 	v := e.gate.Standing(s.addr, now)
 	s.source = e.keys.source(s.addr)
@@ -276,8 +261,6 @@ func (e *Engine) Observe(o *Outcome, now int64) Decision {
 	d.Uniform = s.rules.Uniform && tells(o) && e.regard(&s) == Stranger
 	return d
 }
-
-var replyClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx"}
 
 // tells says whether a response could tell accounts that exist from those that
 // do not. A challenge does not: it is what all the others are made to look like.

@@ -130,6 +130,7 @@ func (t *task) observed(tok *flow.Token, conn *netio.Conn, payload []byte, b *br
 		t.unstamp(payload)
 		t.noteSent(tok, challenge)
 	}
+	t.shard.Reply(m.Status)
 	return t.s.engine.Observe(o, t.now)
 }
 

@@ -71,7 +71,7 @@ func (e *edge) Status() admin.Status {
 		Version: versionString(), PID: os.Getpid(), Started: e.started, Config: c.path,
 		Mode:    c.conf.Mode.String(),
 		Outside: outsideOf(c.conf), Inside: insideOf(c.conf),
-		Reasons: e.reasons(), Verdicts: e.verdicts(), Faults: e.engine.Faults(), Replies: e.engine.Replies(),
+		Reasons: e.reasons(), Verdicts: e.verdicts(), Faults: e.engine.Faults(), Replies: e.engine.Counters().Replies(),
 		Allow: l.allow.Len(), Deny: l.deny.Len(), Trunks: l.trunks.Len(),
 		TCP: admin.TCP{
 			Open: st.TCP.Open, Accepted: st.TCP.Accepted,

@@ -75,10 +75,12 @@ func (m *Memory) Has(key uint64, now int64) bool {
 // but at most, which must not be among the 32 lowest.
 func (m *Memory) Find(key, but uint64, now int64) (found uint64, ok bool) {
 	b, mu := m.at(key)
+	compared := ^but
+	key &= compared
 	mu.Lock()
 	for i := range b {
-		if e := &b[i]; (e.key^key)&^but == 0 && e.until > now {
-			found, ok = e.key, true
+		if b[i].key&compared == key && b[i].until > now {
+			found, ok = b[i].key, true
 			break
 		}
 	}

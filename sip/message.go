@@ -36,6 +36,7 @@ type Message struct {
 	fault  Fault              // the first one
 	usable uint8              // what of an answer's needs has been found in order
 	first  [headerCount]uint8 // 1 + index of the first header field of each ID
+	again  uint64             // set of the IDs that have more of them
 	_      noCopy
 	store  [MaxHeaders]Header
 }
@@ -96,5 +97,5 @@ func (m *Message) reset() {
 	m.From, m.To = NameAddr{}, NameAddr{}
 	m.CallID, m.CSeq, m.CSeqMethod = Span{}, 0, Span{}
 	m.MaxForwards, m.MaxForwardsValue, m.ContentLength = -1, Span{}, -1
-	m.fault, m.usable, m.first = OK, 0, [headerCount]uint8{}
+	m.fault, m.usable, m.first, m.again = OK, 0, [headerCount]uint8{}, 0
 }

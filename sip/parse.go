@@ -182,6 +182,7 @@ func (m *Message) header(n int, h *Header) {
 		return
 	}
 	if m.first[h.ID] != 0 {
+		m.again |= 1 << h.ID
 		if singletons&(1<<h.ID) != 0 && (m.IsRequest || h.ID != HeaderExpires) {
 			m.note(FaultRepeatedHeader)
 		} else if h.ID == HeaderVia {

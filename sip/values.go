@@ -28,6 +28,7 @@ func (m *Message) Values(id HeaderID) ValueIter {
 	it := ValueIter{m: m, id: id, follow: len(m.Headers)}
 	if id < headerCount && m.first[id] != 0 {
 		it.follow = int(m.first[id]) - 1
+		it.one = m.again&(1<<id) == 0
 	}
 	return it
 }

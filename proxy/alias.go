@@ -36,7 +36,7 @@ const (
 // f and from there on to tok. A URI too long for a token is left as it came; no PBX
 // would store its alias. wrap says that the URI stands without angle brackets and
 // needs them now (RFC 3261 §20.10: its parameters would else be the header's).
-func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token, f face) {
+func (t *task) makeAlias(uri *sip.URI, span sip.Span, wrap bool, tok *flow.Token, f *face) {
 	buf := t.m.Buf
 	transport, _ := uri.Param(buf, "transport")
 	maddr, _ := uri.Param(buf, "maddr")
@@ -107,7 +107,7 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 		return tok, nil, nil, false
 	}
 	text = user[i+1:]
-	tok, payload, ok = t.s.key.Parse(text, flow.KindAlias, 0, t.payload[:0])
+	payload, ok = t.s.key.Parse(&tok, text, flow.KindAlias, 0, t.payload[:0])
 	if !ok || len(payload) < 2 || len(payload) < 2+int(payload[1]) {
 		return flow.Token{}, nil, nil, false
 	}
@@ -187,7 +187,7 @@ func appendWithout(dst, buf []byte, s, a, b sip.Span) []byte {
 // aliasContacts replaces the Contacts of a REGISTER by aliases that lead back to
 // tok (RFC 3261 §10.3). "*" and URIs that are not SIP's stay. A Contact that cannot be
 // read is a fault: the PBX might read it, and then call past us.
-func (t *task) aliasContacts(tok *flow.Token, f face) sip.Fault {
+func (t *task) aliasContacts(tok *flow.Token, f *face) sip.Fault {
 	it := t.m.Values(sip.HeaderContact)
 	for it.Next() {
 		if it.Value.Is(t.m.Buf, "*") {

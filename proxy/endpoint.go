@@ -119,7 +119,7 @@ type face struct {
 }
 
 // appendHostPort appends the host and port by which the peer knows us.
-func (f face) appendHostPort(dst []byte) []byte {
+func (f *face) appendHostPort(dst []byte) []byte {
 	if f.towards == flow.Outside && f.ep.advertise != "" {
 		return append(dst, f.ep.advertise...)
 	}
@@ -130,7 +130,7 @@ func (f face) appendHostPort(dst []byte) []byte {
 }
 
 // source is the address to send from: that of a wildcard endpoint must be said.
-func (f face) source() netip.Addr {
+func (f *face) source() netip.Addr {
 	if f.ep.wildcard {
 		return f.local
 	}
@@ -139,7 +139,7 @@ func (f face) source() netip.Addr {
 
 // same reports whether both faces are written alike, so that one Record-Route
 // serves both sides.
-func (f face) same(g face) bool {
+func (f *face) same(g *face) bool {
 	return f.ep == g.ep && (!f.ep.wildcard || f.local == g.local) && f.ep.advertise == ""
 }
 

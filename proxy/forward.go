@@ -79,7 +79,7 @@ func (t *task) leadBack(h *hop, via *flow.Token) sip.Fault {
 	tok.Follow = false // who has registered is called over his flow, also if he is a trunk
 	if !t.live.path || t.from.side == flow.Inside {
 		tok.Kind = flow.KindAlias
-		return t.aliasContacts(&tok, h.face)
+		return t.aliasContacts(&tok, &h.face)
 	}
 	tok.Kind = flow.KindRoute
 	at := t.m.Headers[0].Line.Off
@@ -113,14 +113,14 @@ func (t *task) supportsPath() bool {
 // which the PBX knows the phone by its alias.
 func (t *task) restoreFrom(h *hop) {
 	if t.route.hops > 0 && t.route.last.Rewritten {
-		t.backToAlias(&t.m.From, t.route.payload, h.face)
+		t.backToAlias(&t.m.From, t.route.payload, &h.face)
 	}
 }
 
 // backToAlias replaces the URI in n by the alias that text is the token of.
-func (t *task) backToAlias(n *sip.NameAddr, text []byte, f face) {
-	tok, _, ok := t.s.key.Parse(text, flow.KindAlias, 0, t.payload[:0])
-	if ok && isSIP(&n.URI) {
+func (t *task) backToAlias(n *sip.NameAddr, text []byte, f *face) {
+	var tok flow.Token
+	if _, ok := t.s.key.Parse(&tok, text, flow.KindAlias, 0, t.payload[:0]); ok && isSIP(&n.URI) {
 		t.makeAlias(&n.URI, n.URISpan, !n.Bracketed, &tok, f)
 	}
 }

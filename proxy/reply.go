@@ -67,7 +67,7 @@ func (t *task) response() {
 		t.restoreCaller()
 	} else {
 		if tok.Rewritten {
-			t.backToAlias(&m.To, payload, h.face)
+			t.backToAlias(&m.To, payload, &h.face)
 		}
 		if tok.Follow {
 			t.s.resolver.Good(t.from.addr)

@@ -249,14 +249,14 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 	at := t.m.Headers[0].Line.Off
 	t.e.Begin(sip.Span{Off: at, End: at})
 	if via.Side == flow.Outside {
-		t.pushVia(h.face, b, via, t.stamp())
+		t.pushVia(&h.face, b, via, t.stamp())
 	} else {
-		t.pushVia(h.face, b, via, payload)
+		t.pushVia(&h.face, b, via, payload)
 	}
 	if rr != nil {
-		t.recordRoute(h.face, rr, payload)
-		if !h.face.same(t.from.face) {
-			t.recordRoute(t.from.face, rr, payload)
+		t.recordRoute(&h.face, rr, payload)
+		if !h.face.same(&t.from.face) {
+			t.recordRoute(&t.from.face, rr, payload)
 		}
 	}
 	if t.m.MaxForwards < 0 {
@@ -282,7 +282,7 @@ func (t *task) transmit(h *hop, b *branch, via, rr *flow.Token, payload []byte) 
 
 // recordRoute adds a Record-Route header that leads to f (RFC 3261 §16.6 step 4),
 // with the outside flow in its user part.
-func (t *task) recordRoute(f face, rr *flow.Token, payload []byte) {
+func (t *task) recordRoute(f *face, rr *flow.Token, payload []byte) {
 	scheme, param := t.schemeTowards(f)
 	t.e.B = append(t.e.B, "Record-Route: <"...)
 	t.e.B = append(t.e.B, scheme...)

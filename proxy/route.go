@@ -60,7 +60,8 @@ func (t *task) takeRoutes() sip.Fault {
 // takeToken remembers the route token in a URI's user part, if it has one.
 func (t *task) takeToken(uri *sip.URI) bool {
 	r := &t.route
-	tok, payload, ok := t.s.key.Parse(uri.User.Of(t.m.Buf), flow.KindRoute, 0, t.payload[:0])
+	var tok flow.Token
+	payload, ok := t.s.key.Parse(&tok, uri.User.Of(t.m.Buf), flow.KindRoute, 0, t.payload[:0])
 	if !ok {
 		return false
 	}

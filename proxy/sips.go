@@ -51,7 +51,7 @@ func (t *task) adaptScheme(h *hop) {
 
 // schemeTowards returns with what a URI of ours begins for that side of a request, and the
 // parameter that says what it speaks (RFC 5630 §5.3).
-func (t *task) schemeTowards(f face) (scheme, param string) {
+func (t *task) schemeTowards(f *face) (scheme, param string) {
 	how := f.ep.spelling()
 	if t.route.secure && f.ep.transport.Secure() {
 		return "sips:", how.secure

@@ -86,7 +86,7 @@ func (t *task) ourVia(v *sip.Via) (tok flow.Token, payload []byte, b branch, ok 
 	if !found {
 		return tok, nil, b, false
 	}
-	tok, payload, ok = t.s.key.Parse(p.Value.Of(t.m.Buf), flow.KindVia, b.bind(), t.viaPayload[:0])
+	payload, ok = t.s.key.Parse(&tok, p.Value.Of(t.m.Buf), flow.KindVia, b.bind(), t.viaPayload[:0])
 	return tok, payload, b, ok
 }
 
@@ -110,7 +110,7 @@ func (t *task) looped(b *branch) bool {
 }
 
 // pushVia adds our Via on top. It is the first splice at the start of the headers.
-func (t *task) pushVia(f face, b *branch, tok *flow.Token, payload []byte) {
+func (t *task) pushVia(f *face, b *branch, tok *flow.Token, payload []byte) {
 	t.e.B = append(t.e.B, f.ep.spelling().via...)
 	t.e.B = f.appendHostPort(t.e.B)
 	t.e.B = append(t.e.B, ";branch="+magicCookie...)

@@ -142,11 +142,14 @@ const zoneAt = 4
 
 // parseAddr reads what appendAddr has written.
 func parseAddr(b []byte) netip.Addr {
-	a, _ := netip.AddrFromSlice(b)
-	if !a.Is6() || !a.IsLinkLocalUnicast() {
+	if len(b) == 4 {
+		return netip.AddrFrom4([4]byte(b))
+	}
+	x := [16]byte(b)
+	a := netip.AddrFrom16(x)
+	if !a.IsLinkLocalUnicast() {
 		return a
 	}
-	x := a.As16()
 	zone := binary.BigEndian.Uint32(x[zoneAt:])
 	if zone == 0 {
 		return a
@@ -155,27 +158,23 @@ func parseAddr(b []byte) netip.Addr {
 	return netip.AddrFrom16(x).WithZone(strconv.FormatUint(uint64(zone), 10))
 }
 
-// Parse reads the token in text and verifies it with bind. The payload stands in the memory of
-// buf, which may be nil; with room for MaxSize bytes in it nothing is allocated.
-// It reports false for everything that this key did not make.
-func (k *Key) Parse(text []byte, kind Kind, bind uint64, buf []byte) (t Token, payload []byte, ok bool) {
+// Parse reads the token in text into t and verifies it with bind. The payload stands in the
+// memory of buf, which may be nil; with room for MaxSize bytes in it nothing is allocated.
+// It reports false, and leaves t as it is, for everything that this key did not make.
+func (k *Key) Parse(t *Token, text []byte, kind Kind, bind uint64, buf []byte) (payload []byte, ok bool) {
 	if len(text) > maxText || len(text) < minText {
-		return t, nil, false
+		return nil, false
 	}
 	b, ok := AppendDecode(buf[:0], text)
 	if !ok || len(b) < minBinary || Kind(b[0]>>6) != kind {
-		return t, nil, false
+		return nil, false
 	}
 	body := b[:len(b)-macSize]
 	sum := binary.LittleEndian.Uint64(b[len(body):])
 	if k.mac(binary.LittleEndian.AppendUint64(body, bind)) != sum { // overwrites the sum, which is read
-		return t, nil, false
+		return nil, false
 	}
-	payload, ok = t.parseHead(body)
-	if !ok {
-		return Token{}, nil, false
-	}
-	return t, payload, true
+	return t.parseHead(body)
 }
 
 // Resembles reports whether text has the form of a token: its alphabet and a length that one
@@ -198,28 +197,27 @@ func Resembles(text []byte) bool {
 // parseHead reads the fields from authenticated bytes and returns the payload.
 func (t *Token) parseHead(b []byte) (rest []byte, ok bool) {
 	flags := b[0]
-	t.Kind = Kind(flags >> 6)
-	if flags&bitInside != 0 {
-		t.Side = Inside
-	}
-	t.Stream, t.Follow, t.Rewritten = flags&bitStream != 0, flags&bitFollow != 0, flags&bitRewritten != 0
-	t.Listener = b[1]
-	t.PBX = binary.BigEndian.Uint16(b[2:])
-	b = b[4:]
 	size := 4
 	if flags&bitV6 != 0 {
 		size = 16
 	}
-	need := size + 2
+	need := 4 + size + 2
 	if flags&bitLocal != 0 {
 		need += size
 	}
-	if t.Stream {
+	if flags&bitStream != 0 {
 		need += 10
 	}
 	if len(b) < need {
 		return nil, false
 	}
+	*t = Token{}
+	t.Kind, t.Listener, t.PBX = Kind(flags>>6), b[1], binary.BigEndian.Uint16(b[2:])
+	t.Stream, t.Follow, t.Rewritten = flags&bitStream != 0, flags&bitFollow != 0, flags&bitRewritten != 0
+	if flags&bitInside != 0 {
+		t.Side = Inside
+	}
+	b = b[4:]
 	t.Addr = netip.AddrPortFrom(parseAddr(b[:size]), binary.BigEndian.Uint16(b[size:]))
 	b = b[size+2:]
 	if flags&bitLocal != 0 {

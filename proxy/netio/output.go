@@ -87,35 +87,52 @@ func (o *Output) Slot(listener int) []byte {
 // when the batch is full. One that has outgrown its Slot is dropped and
 // counted as a send error.
 func (o *Output) Push(listener, n int, dst netip.AddrPort, local netip.Addr) {
-	o.pushSlot(listener, n, &Datagram{Dst: dst, Local: local})
+	s := &o.senders[listener]
+	d := s.add()
+	d.Dst, d.Local = dst, local
+	s.cut(d, n)
+	o.added(s)
 }
 
-// pushSlot queues d with the first n bytes of the last Slot.
-func (o *Output) pushSlot(listener, n int, d *Datagram) {
+// PushFrom is Push for a transparent listener: src is whom the message is to
+// come from.
+func (o *Output) PushFrom(listener, n int, dst, src netip.AddrPort) {
 	s := &o.senders[listener]
+	d := s.add()
+	d.Dst, d.Local, d.LocalPort = dst, src.Addr(), src.Port()
+	s.cut(d, n)
+	o.added(s)
+}
+
+// Forward queues d without a copy: its Data must stay as it is until the worker has
+// flushed its Output, as that of the Packets of this round does.
+func (o *Output) Forward(listener int, d Datagram) {
+	s := &o.senders[listener]
+	*s.add() = d
+	o.added(s)
+}
+
+// add returns the next message to be queued, empty.
+func (s *sender) add() *Datagram {
+	n := len(s.msgs)
+	s.msgs = s.msgs[:n+1]
+	d := &s.msgs[n]
+	*d = Datagram{}
+	return d
+}
+
+// cut makes the first n bytes of the last Slot the data of d.
+func (s *sender) cut(d *Datagram, n int) {
 	if n > maxDatagram {
 		n, d.Dst = 0, netip.AddrPort{}
 	}
 	used := len(s.arena)
 	s.arena = s.arena[:used+n]
 	d.Data = s.arena[used : used+n : used+n]
-	o.queue(s, d)
 }
 
-// PushFrom is Push for a transparent listener: src is whom the message is to
-// come from.
-func (o *Output) PushFrom(listener, n int, dst, src netip.AddrPort) {
-	o.pushSlot(listener, n, &Datagram{Dst: dst, Local: src.Addr(), LocalPort: src.Port()})
-}
-
-// Forward queues d without a copy: its Data must stay as it is until the worker has
-// flushed its Output, as that of the Packets of this round does.
-func (o *Output) Forward(listener int, d Datagram) {
-	o.queue(&o.senders[listener], &d)
-}
-
-func (o *Output) queue(s *sender, d *Datagram) {
-	s.msgs = append(s.msgs, *d)
+// added queues what add has returned.
+func (o *Output) added(s *sender) {
 	o.waiting = true
 	if len(s.msgs) == cap(s.msgs) {
 		s.flush()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // DTLSConfig is the configuration of all DTLS listeners.
@@ -71,7 +72,8 @@ func ListenDTLS(cfg DTLSConfig, addrs []netip.AddrPort) (*DTLS, error) {
 	if d.conns, err = ListenTCP(cfg.Conns, nil); err != nil {
 		return nil, fmt.Errorf("listen dtls: %w", err)
 	}
-	if d.udp, err = ListenUDP(UDPConfig{Workers: 1, ReceiveBuffer: cfg.ReceiveBuffer}, addrs); err != nil {
+	// A handshake is several round trips, and each of them waits for a tick.
+	if d.udp, err = ListenUDP(UDPConfig{Workers: 1, ReceiveBuffer: cfg.ReceiveBuffer, Coalesce: time.Millisecond}, addrs); err != nil {
 		return nil, fmt.Errorf("listen dtls: %w", err)
 	}
 	return d, nil

@@ -42,7 +42,7 @@ type UDPConfig struct {
 	// that with more of them fewer packets share a wake-up. Zero means
 	// DefaultWorkers.
 	Workers int
-	// Batch is the most packets that one system call moves. Zero means 64.
+	// Batch is the most packets that one system call moves. Zero means 128.
 	Batch int
 	// ReceiveBuffer and SendBuffer are the sizes in bytes of a socket's
 	// queues. Zero means 4 MiB, negative the system's default.
@@ -50,7 +50,7 @@ type UDPConfig struct {
 	SendBuffer    int
 	// Coalesce is the longest that a packet waits for others to share its
 	// wake-up, on a socket that gets more than one packet in that time. Zero
-	// means 1 ms, negative that none ever waits.
+	// means 2 ms, negative that none ever waits.
 	Coalesce time.Duration
 	// Transparent makes the listeners take datagrams that were sent to others,
 	// and send in others' names; nil: ordinary listeners.
@@ -70,7 +70,7 @@ func (c UDPConfig) withDefaults() UDPConfig {
 		c.Workers = DefaultWorkers()
 	}
 	if c.Batch <= 0 {
-		c.Batch = 64
+		c.Batch = 128
 	}
 	if c.ReceiveBuffer == 0 {
 		c.ReceiveBuffer = 4 << 20
@@ -79,7 +79,7 @@ func (c UDPConfig) withDefaults() UDPConfig {
 		c.SendBuffer = 4 << 20
 	}
 	if c.Coalesce == 0 {
-		c.Coalesce = time.Millisecond
+		c.Coalesce = 2 * time.Millisecond
 	}
 	return c
 }

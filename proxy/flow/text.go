@@ -43,43 +43,54 @@ func valuesOf(alphabet string) (v [4][256]uint32) {
 func AppendEncode(dst, src []byte) []byte {
 	for ; len(src) >= 6; src = src[6:] {
 		v := uint64(binary.BigEndian.Uint32(src))<<16 | uint64(binary.BigEndian.Uint16(src[4:]))
-		a := chars[0][v>>42&63] | chars[1][v>>36&63] | chars[2][v>>30&63] | chars[3][v>>24&63]
-		b := chars[0][v>>18&63] | chars[1][v>>12&63] | chars[2][v>>6&63] | chars[3][v&63]
-		dst = binary.BigEndian.AppendUint64(dst, uint64(a)<<32|uint64(b))
+		dst = binary.BigEndian.AppendUint64(dst, uint64(four(uint32(v>>24)))<<32|uint64(four(uint32(v))))
 	}
-	var v uint64
-	for i, c := range src {
-		v |= uint64(c) << (40 - 8*i)
+	if len(src) >= 3 {
+		dst = binary.BigEndian.AppendUint32(dst, four(uint32(src[0])<<16|uint32(src[1])<<8|uint32(src[2])))
+		src = src[3:]
 	}
-	for bits := 8 * len(src); bits > 0; bits -= 6 {
-		dst = append(dst, alphabet[v>>42&63])
-		v <<= 6
+	switch len(src) {
+	case 1:
+		return append(dst, alphabet[src[0]>>2], alphabet[src[0]<<4&63])
+	case 2:
+		v := uint32(src[0])<<8 | uint32(src[1])
+		return append(dst, alphabet[v>>10&63], alphabet[v>>4&63], alphabet[v<<2&63])
 	}
 	return dst
+}
+
+// four returns the characters of the three low bytes of v.
+func four(v uint32) uint32 {
+	return chars[0][v>>18&63] | chars[1][v>>12&63] | chars[2][v>>6&63] | chars[3][v&63]
 }
 
 // AppendDecode appends to dst the bytes that AppendEncode has made text of. It reports false
 // for what it never makes: there is exactly one text for the same bytes.
 func AppendDecode(dst, text []byte) (_ []byte, ok bool) {
-	var seen uint32 // the bits of all values
+	var wrong uint32 // bits that must not be set
 	for ; len(text) >= 8; text = text[8:] {
 		a := values[0][text[0]] | values[1][text[1]] | values[2][text[2]] | values[3][text[3]]
 		b := values[0][text[4]] | values[1][text[5]] | values[2][text[6]] | values[3][text[7]]
-		seen |= a | b
+		wrong |= (a | b) & invalid
 		dst = append(dst, byte(a>>16), byte(a>>8), byte(a), byte(b>>16), byte(b>>8), byte(b))
 	}
-	var v uint64
-	for _, c := range text {
-		seen |= values[3][c]
-		v = v<<6 | uint64(values[3][c])
+	if len(text) >= 4 {
+		a := values[0][text[0]] | values[1][text[1]] | values[2][text[2]] | values[3][text[3]]
+		wrong |= a & invalid
+		dst = append(dst, byte(a>>16), byte(a>>8), byte(a))
+		text = text[4:]
 	}
-	bits := 6 * len(text)
-	spare := bits % 8 // that the last character has beyond the bytes
-	if seen&invalid != 0 || spare == 6 || v&(1<<spare-1) != 0 {
+	switch len(text) { // the last character has no bits beyond the bytes
+	case 1:
 		return dst, false
+	case 2:
+		a := values[0][text[0]] | values[1][text[1]]
+		wrong |= a & (invalid | 0xffff)
+		dst = append(dst, byte(a>>16))
+	case 3:
+		a := values[0][text[0]] | values[1][text[1]] | values[2][text[2]]
+		wrong |= a & (invalid | 0xff)
+		dst = append(dst, byte(a>>16), byte(a>>8))
 	}
-	for bits -= 8; bits >= 0; bits -= 8 {
-		dst = append(dst, byte(v>>bits))
-	}
-	return dst, true
+	return dst, wrong == 0
 }

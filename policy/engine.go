@@ -172,7 +172,8 @@ func (e *Engine) Decide(r *Request, now int64) Decision {
 	if r.Gate != gate.Pass && r.Gate != gate.PassTrusted {
 		return pass // the allow list beats everything
 	}
-	s := subject{addr: r.Source.Addr(), now: now, rules: e.rules.Load(), gate: r.Gate, claimed: r.Account}
+	var s subject // and then one by one: the whole would be built elsewhere and copied
+	s.addr, s.now, s.rules, s.gate, s.claimed = r.Source.Addr(), now, e.rules.Load(), r.Gate, r.Account
 	s.source = e.keys.source(s.addr)
 	d := e.object(&s, r)
 	if d.Verdict == Pass {
@@ -228,7 +229,8 @@ func first(a, b Reason) Reason {
 // says what is to become of the response itself. It does not allocate unless
 // somebody is banned.
 func (e *Engine) Observe(o *Outcome, now int64) Decision {
-	s := subject{addr: o.Source.Addr(), now: now, rules: e.rules.Load(), claimed: o.Account}
+	var s subject
+	s.addr, s.now, s.rules, s.claimed = o.Source.Addr(), now, e.rules.Load(), o.Account
 	v := e.gate.Standing(s.addr, now)
 	s.source = e.keys.source(s.addr)
 	if o.FromPBX {

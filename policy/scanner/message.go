@@ -162,6 +162,10 @@ func unschemed(v []byte) []byte {
 	} else if i := bytes.IndexByte(v, '<'); i >= 0 {
 		v = v[i+1:]
 	}
+	const usual = "sip:"
+	if len(v) >= len(usual) && string(v[:len(usual)]) == usual {
+		return v[len(usual):]
+	}
 	i := bytes.IndexByte(v, ':')
 	if i < 0 {
 		return nil

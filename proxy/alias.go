@@ -114,15 +114,18 @@ func (t *task) alias(uri *sip.URI) (tok flow.Token, payload, text []byte, ok boo
 	return tok, payload, text, true
 }
 
-// lastMark returns where the last aliasMark of a user part is, -1 if there is none. It goes
-// from one to the next, as bytes.LastIndexByte goes from byte to byte.
+// lastMark returns where the last aliasMark of a user part is, -1 if there is none, or more
+// behind it than a token. It goes from one to the next, as bytes.LastIndexByte goes from byte
+// to byte.
 func lastMark(user []byte) int {
-	for last := -1; ; {
-		i := bytes.IndexByte(user[last+1:], aliasMark)
+	from, last := max(0, len(user)-flow.MaxText-1), -1
+	for {
+		i := bytes.IndexByte(user[from:], aliasMark)
 		if i < 0 {
 			return last
 		}
-		last += 1 + i
+		last = from + i
+		from = last + 1
 	}
 }
 

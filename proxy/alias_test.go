@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"sipward/proxy/flow"
 )
 
 func TestLastMark(t *testing.T) {
@@ -14,4 +17,11 @@ func TestLastMark(t *testing.T) {
 			t.Fatalf("lastMark(%q) = %d, want %d", user, got, want)
 		}
 	})
+	token := strings.Repeat("A", flow.MaxText)
+	if got := lastMark([]byte("~a~" + token)); got != 2 {
+		t.Errorf("before the longest token: %d", got)
+	}
+	if got := lastMark([]byte("~a~" + token + "A")); got != -1 {
+		t.Errorf("before more than a token: %d", got)
+	}
 }

@@ -65,8 +65,8 @@ const (
 	// MaxSize is the length of the longest token in bytes: head 4, address 16+2, local 16,
 	// connection 6, who 4; and the payload.
 	MaxSize = 4 + 18 + 16 + 10 + MaxPayload + macSize
-	// maxText is the length of the longest token as text.
-	maxText = (MaxSize*8 + 5) / 6
+	// MaxText is the length of the longest token as text.
+	MaxText = (MaxSize*8 + 5) / 6
 )
 
 const (
@@ -162,7 +162,7 @@ func parseAddr(b []byte) netip.Addr {
 // memory of buf, which may be nil; with room for MaxSize bytes in it nothing is allocated.
 // It reports false, and leaves t as it is, for everything that this key did not make.
 func (k *Key) Parse(t *Token, text []byte, kind Kind, bind uint64, buf []byte) (payload []byte, ok bool) {
-	if len(text) > maxText || len(text) < minText {
+	if len(text) > MaxText || len(text) < minText {
 		return nil, false
 	}
 	b, ok := AppendDecode(buf[:0], text)
@@ -181,7 +181,7 @@ func (k *Key) Parse(t *Token, text []byte, kind Kind, bind uint64, buf []byte) (
 // can have. What does, stands where a token of ours would, and does not [Key.Parse], was
 // forged, altered, or made with a key that has been replaced since.
 func Resembles(text []byte) bool {
-	if len(text) < minText || len(text) > maxText {
+	if len(text) < minText || len(text) > MaxText {
 		return false
 	}
 	for _, c := range text {

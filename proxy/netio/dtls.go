@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // DTLSConfig is the configuration of all DTLS listeners.
@@ -72,8 +71,7 @@ func ListenDTLS(cfg DTLSConfig, addrs []netip.AddrPort) (*DTLS, error) {
 	if d.conns, err = ListenTCP(cfg.Conns, nil); err != nil {
 		return nil, fmt.Errorf("listen dtls: %w", err)
 	}
-	// A handshake is several round trips, and each of them waits for a tick.
-	if d.udp, err = ListenUDP(UDPConfig{Workers: 1, ReceiveBuffer: cfg.ReceiveBuffer, Coalesce: time.Millisecond}, addrs); err != nil {
+	if d.udp, err = ListenUDP(UDPConfig{Workers: 1, ReceiveBuffer: cfg.ReceiveBuffer}, addrs); err != nil {
 		return nil, fmt.Errorf("listen dtls: %w", err)
 	}
 	return d, nil

@@ -3,6 +3,7 @@ package netio
 import (
 	"encoding/binary"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -27,8 +28,9 @@ type pacer struct {
 	epfd     int
 	ep       *os.File // owns epfd
 	raw      syscall.RawConn
-	interval time.Duration // 0: never wait for a tick
+	interval time.Duration // between two ticks; 0: never wait for one
 	busy     bool
+	tick     atomic.Int64 // the interval in force (ns), see adapt
 
 	// The current window: wake-ups while idle, ticks and packets while busy.
 	since   time.Time
@@ -41,10 +43,14 @@ const (
 	busyAfter = 8
 	// idleAfter ticks with less than one packet for two of them end that.
 	idleAfter = 16
+	// manyPackets on each tick make the next ones twice as long, as long as there are as
+	// many on these.
+	manyPackets = 32
 )
 
 func newPacer(socks []int, interval time.Duration) (*pacer, error) {
 	p := &pacer{socks: socks, timer: -1, epfd: -1, interval: max(interval, 0)}
+	p.tick.Store(int64(p.interval))
 	if err := p.open(); err != nil {
 		p.close()
 		return nil, err
@@ -123,6 +129,8 @@ func (p *pacer) note(packets int) {
 		}
 		if p.packets < p.count/2 {
 			p.setBusy(false)
+		} else {
+			p.adapt(p.packets / p.count)
 		}
 		p.count, p.packets = 0, 0
 	case packets > 0:
@@ -149,9 +157,25 @@ func (p *pacer) setBusy(busy bool) {
 		}
 		return
 	}
-	tick := unix.NsecToTimespec(int64(p.interval))
-	started := p.setTimer(unix.ItimerSpec{Interval: tick, Value: tick})
-	p.busy = started && p.watch(unix.EPOLL_CTL_MOD, 0, p.socks...) == nil
+	p.busy = p.setTick(p.interval) && p.watch(unix.EPOLL_CTL_MOD, 0, p.socks...) == nil
+}
+
+// adapt chooses the length of the next ticks by the packets that came with each of the last:
+// what is in the caches serves the longer batches, and there are fewer wake-ups.
+func (p *pacer) adapt(packets int) {
+	next := p.interval
+	if packets >= manyPackets {
+		next *= 2
+	}
+	if int64(next) != p.tick.Load() {
+		p.setTick(next)
+	}
+}
+
+func (p *pacer) setTick(d time.Duration) bool {
+	p.tick.Store(int64(d))
+	tick := unix.NsecToTimespec(int64(d))
+	return p.setTimer(unix.ItimerSpec{Interval: tick, Value: tick})
 }
 
 // nudge wakes the worker once; it may be called from any goroutine. No wake-up is known to get
@@ -159,7 +183,7 @@ func (p *pacer) setBusy(busy bool) {
 // one that got lost all the same must not be the last one.
 func (p *pacer) nudge() {
 	if p.interval > 0 {
-		tick := unix.NsecToTimespec(int64(p.interval))
+		tick := unix.NsecToTimespec(p.tick.Load())
 		p.setTimer(unix.ItimerSpec{Interval: tick, Value: tick})
 	}
 }

@@ -49,8 +49,9 @@ type UDPConfig struct {
 	ReceiveBuffer int
 	SendBuffer    int
 	// Coalesce is the longest that a packet waits for others to share its
-	// wake-up, on a socket that gets more than one packet in that time. Zero
-	// means 2 ms, negative that none ever waits.
+	// wake-up, on a socket that gets more than one packet in that time; on one
+	// that gets more than 32 it is twice as long. Zero means 1 ms, negative
+	// that none ever waits.
 	Coalesce time.Duration
 	// Transparent makes the listeners take datagrams that were sent to others,
 	// and send in others' names; nil: ordinary listeners.
@@ -79,7 +80,7 @@ func (c UDPConfig) withDefaults() UDPConfig {
 		c.SendBuffer = 4 << 20
 	}
 	if c.Coalesce == 0 {
-		c.Coalesce = 2 * time.Millisecond
+		c.Coalesce = time.Millisecond
 	}
 	return c
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // newTestWorker makes a worker of one listener, which nothing nudges, and a client of it.
@@ -122,5 +124,37 @@ func TestTurnsWithoutNudge(t *testing.T) {
 	t.Logf("%d cycles, %d packets", cycles, seq)
 	if cycles < 10 {
 		t.Errorf("only %d cycles", cycles)
+	}
+}
+
+// TestPacerAdapts: many packets on each tick make the ticks longer, for as long as there are many.
+func TestPacerAdapts(t *testing.T) {
+	p, err := newPacer(nil, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.setBusy(true)
+	for i, step := range []struct {
+		packets int // on each tick
+		want    time.Duration
+	}{
+		{1, time.Millisecond}, {manyPackets - 1, time.Millisecond}, {manyPackets, 2 * time.Millisecond},
+		{2 * manyPackets, 2 * time.Millisecond}, {manyPackets, 2 * time.Millisecond}, {manyPackets - 1, time.Millisecond},
+	} {
+		p.count = idleAfter
+		p.note(step.packets * idleAfter)
+		p.nudge()
+		var spec unix.ItimerSpec
+		if err := unix.TimerfdGettime(p.timer, &spec); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Duration(spec.Interval.Nano()); !p.busy || got != step.want {
+			t.Errorf("step %d: busy %v, ticks of %v, want %v", i, p.busy, got, step.want)
+		}
+	}
+	p.count = idleAfter
+	if p.note(0); p.busy {
+		t.Error("busy without packets")
 	}
 }

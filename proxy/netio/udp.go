@@ -42,7 +42,7 @@ type UDPConfig struct {
 	// that with more of them fewer packets share a wake-up. Zero means
 	// DefaultWorkers.
 	Workers int
-	// Batch is the most packets that one system call moves. Zero means 128.
+	// Batch is the most packets that one system call moves. Zero means 64.
 	Batch int
 	// ReceiveBuffer and SendBuffer are the sizes in bytes of a socket's
 	// queues. Zero means 4 MiB, negative the system's default.
@@ -71,7 +71,7 @@ func (c UDPConfig) withDefaults() UDPConfig {
 		c.Workers = DefaultWorkers()
 	}
 	if c.Batch <= 0 {
-		c.Batch = 128
+		c.Batch = 64
 	}
 	if c.ReceiveBuffer == 0 {
 		c.ReceiveBuffer = 4 << 20

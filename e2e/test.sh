@@ -7,7 +7,7 @@ set -eu
 
 said=$(mktemp -d)
 trap 'rm -rf "$said"' EXIT
-trap : INT # the tests clean up; then this ends
+trap : INT TERM HUP # the tests clean up; then this ends
 echo 1 >"$said/code"
 {
 	code=0

@@ -4,7 +4,7 @@
 // loads each with the same generator, and tells the highest rate without loss and the CPU time per
 // message of each. It exits with 1 when sipward misses one of its bars.
 //
-//	go run ./e2e/bench                 about seven minutes; the machine should be idle otherwise
+//	go run ./e2e/bench                 about ten minutes; the machine should be idle otherwise
 //	go run ./e2e/bench -quick          a tenth of that, to see whether it works
 //	go run ./e2e/bench -subjects bare,sipward -json bench.json
 //	go run ./e2e/bench -routed         transparent mode beside proxy mode and a router; as root

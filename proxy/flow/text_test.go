@@ -3,6 +3,7 @@ package flow_test
 import (
 	"bytes"
 	"encoding/base64"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -63,5 +64,16 @@ func BenchmarkText(b *testing.B) {
 	for b.Loop() {
 		text = flow.AppendEncode(text[:0], raw)
 		back, _ = flow.AppendDecode(back[:0], text)
+	}
+}
+
+// TestResembles: of all bytes those of the alphabet make a text that resembles a token.
+func TestResembles(t *testing.T) {
+	text := strings.Repeat("A", 40)
+	for c := range 256 {
+		want := strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", byte(c)) >= 0
+		if got := flow.Resembles([]byte(text + string([]byte{byte(c)}))); got != want {
+			t.Errorf("with byte %#x: %v, want %v", c, got, want)
+		}
 	}
 }

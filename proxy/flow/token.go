@@ -185,9 +185,7 @@ func Resembles(text []byte) bool {
 		return false
 	}
 	for _, c := range text {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
+		if values[0][c] == invalid {
 			return false
 		}
 	}
